@@ -357,7 +357,9 @@ def _parse(file: str, chapter: Any, index: int, raw: Any) -> Question:
     try:
         question = TYPES[kind].model_validate({**raw, "chapter": chapter})
     except ValidationError as error:
-        raise QuestionError("\n".join(_problem(name, TYPES[kind], e) for e in error.errors())) from None
+        raise QuestionError(
+            "\n".join(_problem(name, TYPES[kind], e) for e in error.errors())
+        ) from None
     _check_computes(name, question)
     return question
 
@@ -367,7 +369,9 @@ def _problem(name: str, model: type[Question], error: Mapping[str, Any]) -> str:
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         allowed = ", ".join(f for f in model.model_fields if f != "chapter")
-        message = f"not a field here; a {model.model_fields['type'].annotation} question has {allowed}"
+        message = (
+            f"not a field here; a {model.model_fields['type'].annotation} question has {allowed}"
+        )
     if error["type"] == "missing":
         return f"{name}, field {field}: is missing"
     value = error["input"]
