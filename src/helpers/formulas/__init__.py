@@ -1,1 +1,22 @@
-"""..."""
+"""Closed forms: one plain Python function each, with its meaning, units, source and a number.
+
+``helpers.formulas.roofline``, ``transformer``, ``training``, ``kv_cache``, ``network``, ... hold
+the formulas; :func:`all_formulas` lists them, :func:`get` finds one by name.
+"""
+
+from . import economics, kv_cache, network, quantization, roofline, serving, training
+from .registry import all_formulas, formula, get, latex_of
+
+__all__ = [
+    "all_formulas",
+    "economics",
+    "formula",
+    "get",
+    "kv_cache",
+    "latex_of",
+    "network",
+    "quantization",
+    "roofline",
+    "serving",
+    "training",
+]
