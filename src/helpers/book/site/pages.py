@@ -1,0 +1,103 @@
+"""Each page, once Sphinx has written its body: shared code once, feeders out of the way.
+
+Live figures and questions carry their engine with them, so that one stored output works in
+Colab, in JupyterLab and here; on a page with several of them the copies are dropped. Notebooks
+that only feed a page stand in the table of contents (Sphinx must build them) but not in the
+sidebar, and no "next page" leads to them.
+"""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+
+from bs4 import BeautifulSoup
+
+#: pages that feed others; readers meet their content on the page that shows it
+FEEDERS = ("notebooks/front/*", "notebooks/*/figures")
+#: feeders that are pages of their own as well
+SHOWN = ("notebooks/front/formula-sheet", "notebooks/front/claims-ledger")
+
+#: what a companion of the theme leaves in every body for live kernels, which the book does not use
+_LEFTOVERS = re.compile(
+    r'<script type="text/x-thebe-config">.*?</script>\s*(<script>kernelName = .*?</script>)?', re.DOTALL
+)
+_SHARED = re.compile(
+    r'<(?P<tag>style|script)\b[^>]*\bdata-mb="(?P<name>[^"]+)"[^>]*>.*?</(?P=tag)>', re.DOTALL
+)
+
+
+def is_feeder(docname: str) -> bool:
+    """Whether a page only feeds others.
+
+    Examples
+    --------
+    >>> is_feeder("notebooks/roofline/figures"), is_feeder("notebooks/roofline/measure")
+    (True, False)
+    """
+    return docname not in SHOWN and any(fnmatch(docname, pattern) for pattern in FEEDERS)
+
+
+def drop_repeated_code(html: str) -> str:
+    """Keep the first copy of each shared style and script block.
+
+    Examples
+    --------
+    >>> block = '<style data-mb="quiz">a{}</style>'
+    >>> drop_repeated_code(block + "<p>1</p>" + block)
+    '<style data-mb="quiz">a{}</style><p>1</p>'
+    """
+    seen: set[str] = set()
+
+    def once(match: re.Match[str]) -> str:
+        if match[0] in seen:
+            return ""
+        seen.add(match[0])
+        return match[0]
+
+    return _SHARED.sub(once, html)
+
+
+def _without_feeders(toctree) -> str:
+    soup = BeautifulSoup(str(toctree), "html.parser")
+    for link in soup.select("li > a"):
+        docname = re.sub(r"^(\.\./)+|^\./", "", (link.get("href") or "").split("#")[0])
+        if is_feeder(docname.removesuffix(".html")) and "current" not in link.get("class", []):
+            link.parent.decompose()
+    for item in soup.select("ul"):
+        if not item.find("li"):
+            parent = item.parent
+            item.decompose()
+            for toggle in parent.find_all(["input", "label", "details"], recursive=False):
+                toggle.decompose()
+    return str(soup)
+
+
+def _neighbours(app, docname: str) -> tuple[str | None, str | None]:
+    relations = app.env.mb_relations
+    _, before, after = relations.get(docname, (None, None, None))
+    while before and is_feeder(before):
+        before = relations.get(before, (None, None, None))[1]
+    while after and is_feeder(after):
+        after = relations.get(after, (None, None, None))[2]
+    return before, after
+
+
+def _complete(app, pagename, templatename, context, doctree) -> None:
+    if "body" in context:
+        context["body"] = drop_repeated_code(_LEFTOVERS.sub("", context["body"]))
+    if "generate_toctree_html" in context:
+        original = context["generate_toctree_html"]
+        context["generate_toctree_html"] = lambda *a, **k: _without_feeders(original(*a, **k))
+    if not hasattr(app.env, "mb_relations"):
+        app.env.mb_relations = app.env.collect_relations()
+    for key, name in zip(("prev", "next"), _neighbours(app, pagename), strict=True):
+        title = app.env.titles[name].astext() if name else ""
+        context[key] = (
+            {"link": app.builder.get_relative_uri(pagename, name), "title": title} if name else None
+        )
+
+
+def setup(app) -> None:
+    app.connect("html-page-context", _complete, priority=980)
+    app.connect("env-updated", lambda app, env: env.__dict__.pop("mb_relations", None))
