@@ -526,6 +526,11 @@ class Claim(Record):
     kind: Literal["wrong", "contradiction", "units", "misattributed", "unverifiable", "right"]
     verdict: str = Field(min_length=2, description="one or two plain sentences")
     corrected: str | None = Field(default=None, description="what to say instead")
+    claimed_value: str | None = Field(default=None, description="as met, a number with its unit")
+    corrected_value: str | None = Field(
+        default=None, description="a number with its unit; the check must reproduce it"
+    )
+    tolerance: float = Field(default=0.005, gt=0, le=0.2, description="of the check, relative")
     check: str | None = Field(
         default=None,
         pattern=r"^helpers\.claims\.[a-z_.]+:[a-z_0-9]+$",
