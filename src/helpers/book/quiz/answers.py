@@ -1,0 +1,237 @@
+"""Read a number as a reader types it, and say what is wrong with it.
+
+``answers.js`` says the same in the browser; the tests hold the two together.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Context, Decimal
+from typing import Literal
+
+from helpers.catalog.quantities import QuantityError, parse_quantity
+
+from .values import show_number, unit_scale
+
+#: ratio to the answer -> what was probably mixed up; tried in this order
+FACTORS: tuple[tuple[float, str], ...] = (
+    (1e3, "Off by a factor of 1,000: check the prefix."),
+    (1e6, "Off by a factor of 1,000,000: check the prefix."),
+    (1e9, "Off by a factor of 1,000,000,000: check the prefix."),
+    (1.024, "Off by a factor of 1.024: KB or KiB?"),
+    (1.024**2, "Off by a factor of 1.049: MB or MiB?"),
+    (1.024**3, "Off by a factor of 1.074: GB or GiB?"),
+    (1.024**4, "Off by a factor of 1.100: TB or TiB?"),
+    (8, "Off by a factor of 8: bits or bytes?"),
+    (
+        2,
+        "Off by a factor of 2: dense or sparse, one way or both, one or two operations for a "
+        "multiply and an add?",
+    ),
+)
+
+_POWER = re.compile(r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,4})(?P<unit>[^\d.].*)?")
+_TIMES = re.compile(r"(?P<number>.*?\d\.?)\s*[x*×·]\s*10\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,3})(?P<rest>[^\d.].*)?")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A number as we understood it: in base units, and whether it came without a unit."""
+
+    value: float
+    base: str
+    bare: bool
+
+
+def read_answer(text: str, unit: str) -> Reading:
+    """Read a typed answer to a question whose answer is shown in ``unit``.
+
+    Parameters
+    ----------
+    text : str
+        Such as ``3.35 TB/s``, ``3.35e12``, ``3.35 x 10^12``, ``2^30``, ``1/3``, ``1,024``, ``5%``.
+    unit : str
+        Any unit of the kind wanted.
+
+    Returns
+    -------
+    Reading
+
+    Raises
+    ------
+    ValueError
+        If it is empty, no number, of an unknown unit, or of another kind.
+
+    Examples
+    --------
+    >>> read_answer("3.35 TB/s", "GB/s")
+    Reading(value=3350000000000.0, base='B/s', bare=False)
+    >>> read_answer("2^30", "B")
+    Reading(value=1073741824.0, base='B', bare=True)
+    >>> read_answer("5%", "")
+    Reading(value=0.05, base='', bare=False)
+    """
+    base, _ = unit_scale(unit)
+    written = re.sub(r"[\u00a0\u202f]", " ", str(text)).replace("−", "-").strip()
+    if not written:
+        raise ValueError("Type a number first.")
+    power = 1.0
+    if match := _POWER.fullmatch(written):
+        power = float(match["base"]) ** int(match["power"])
+        written = "1" + (match["unit"] or "")
+    elif match := _TIMES.fullmatch(written):
+        written = f"{match['number']}e{int(match['power'])}{match['rest'] or ''}"
+    quantity = parse_quantity(written)
+    value, have = float(quantity) * power, quantity.unit
+    if have == "%":
+        value, have = value / 100, ""
+        bare = False
+    else:
+        bare = have == ""
+    if not math.isfinite(value):
+        raise ValueError(f"'{text}' is too large a number.")
+    if have != base and not bare:
+        raise ValueError(f"'{written}' measures {have or 'a plain number'}; {wanted(unit)}")
+    if base and not have and not bare:
+        raise ValueError(f"'{written}' has no unit; {wanted(unit)}")
+    return Reading(value, base, bare)
+
+
+def wanted(unit: str) -> str:
+    """What kind of answer is wanted, in words."""
+    return f"this answer is in {unit}." if unit else "this answer is a plain number."
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What we say about a number.
+
+    Attributes
+    ----------
+    state : str
+        ``right``, ``wrong``, or ``retry``: not counted, since only the unit is missing.
+    message : str
+        What is off; empty if it is right or a common error.
+    error : int or None
+        Which of the question's common errors it is.
+    """
+
+    state: Literal["right", "wrong", "retry"]
+    message: str = ""
+    error: int | None = None
+
+
+def judge(
+    reading: Reading,
+    answer: float,
+    unit: str,
+    relative: float,
+    absolute: float,
+    errors: Sequence[float] = (),
+) -> Verdict:
+    """Compare a reading with the answer.
+
+    Parameters
+    ----------
+    reading : Reading
+        From :func:`read_answer`.
+    answer : float
+        In base units.
+    unit : str
+        The unit in which the answer is shown.
+    relative, absolute : float
+        The tolerance is ``relative * abs(answer) + absolute``.
+    errors : sequence of float
+        Wrong values that are recognised.
+
+    Examples
+    --------
+    >>> judge(read_answer("295", "FLOP/B"), 295.3, "FLOP/B", 0.02, 0).state
+    'right'
+    >>> judge(read_answer("3.35", "TB/s"), 3.35e12, "TB/s", 0.02, 0).message
+    'Read as 3.35 B/s. Did you mean 3.35 TB/s? Write the unit with the number.'
+    >>> judge(read_answer("42 GB/s", "TB/s"), 3.35e12, "TB/s", 0.02, 0).message
+    'Too low, by a factor of 80.'
+    """
+    value = reading.value
+
+    def near(other: float, at_least: float = 0.0) -> bool:
+        slack = max(relative, at_least) * abs(other) + absolute
+        return abs(value - other) <= slack * (1 + 1e-9)
+
+    if near(answer):
+        return Verdict("right")
+    _, size = unit_scale(unit)
+    if reading.bare and size != 1 and abs(value * size - answer) <= (
+        relative * abs(answer) + absolute
+    ) * (1 + 1e-9):
+        meant = f"{plain(value)}{'' if unit == '%' else ' '}{unit}"
+        return Verdict(
+            "retry",
+            f"Read as {said(reading)}. Did you mean {meant}? Write the unit with the number.",
+        )
+    for i, error in enumerate(errors):
+        if near(error, 0.005):
+            return Verdict("wrong", error=i)
+    if answer > 0 and value <= 0:
+        return Verdict("wrong", "The answer is above zero.")
+    if answer == 0 or value / answer <= 0:
+        return Verdict("wrong", "Too high." if value > answer else "Too low.")
+    ratio = value / answer
+    size = max(ratio, 1 / ratio)
+    for factor, message in FACTORS:
+        if abs(size / factor - 1) <= 0.005:
+            return Verdict("wrong", message)
+    if abs(value * answer - 1) <= 0.005:
+        return Verdict("wrong", "Upside down: you divided the other way round.")
+    direction = "high" if ratio > 1 else "low"
+    return Verdict("wrong", f"Too {direction}, by a factor of {plain(size, 2 if size >= 2 else 3)}.")
+
+
+def plain(value: float, digits: int = 6) -> str:
+    """A number with at most so many significant digits: ``295.3``, ``3.35e12``.
+
+    Examples
+    --------
+    >>> plain(3.35e12), plain(295.343), plain(1 / 3), plain(2e-6)
+    ('3.35e12', '295.343', '0.333333', '2e-6')
+    """
+    if value == 0:
+        return "0"
+    rounded = Context(prec=digits, rounding=ROUND_HALF_UP).create_decimal(Decimal(value))
+    exponent = rounded.adjusted()
+    if -5 < exponent < 6:
+        text = f"{rounded:f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    mantissa = f"{rounded.scaleb(-exponent):f}"
+    mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
+    return f"{mantissa}e{exponent}"
+
+
+def said(reading: Reading) -> str:
+    """What we understood, in base units."""
+    return f"{plain(reading.value)} {reading.base}".rstrip()
+
+
+def miss(guess: float, answer: float) -> str:
+    """How far a guess is off, in powers of two and in words.
+
+    Examples
+    --------
+    >>> miss(200, 208), miss(52, 208)
+    ('on the spot', '2.0 powers of two too low, a factor of 4')
+    """
+    powers = math.log2(guess / answer)
+    if abs(powers) < 0.1:
+        return "on the spot"
+    direction = "high" if powers > 0 else "low"
+    factor = 2 ** abs(powers)
+    one = f"{abs(powers):.1f}"
+    noun = "power" if one == "1.0" else "powers"
+    return f"{one} {noun} of two too {direction}, a factor of {plain(factor, 2)}"
+
+
+__all__ = ["Reading", "Verdict", "judge", "miss", "plain", "read_answer", "said", "show_number"]
