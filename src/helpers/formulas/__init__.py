@@ -4,7 +4,18 @@
 the formulas; :func:`all_formulas` lists them, :func:`get` finds one by name.
 """
 
-from . import economics, kv_cache, network, quantization, roofline, serving, training
+from . import (
+    economics,
+    kv_cache,
+    model_size,
+    network,
+    quantization,
+    roofline,
+    serving,
+    tensors,
+    training,
+    transformer,
+)
 from .registry import all_formulas, formula, get, latex_of
 
 __all__ = [
@@ -14,9 +25,12 @@ __all__ = [
     "get",
     "kv_cache",
     "latex_of",
+    "model_size",
     "network",
     "quantization",
     "roofline",
     "serving",
+    "tensors",
     "training",
+    "transformer",
 ]

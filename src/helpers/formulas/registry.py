@@ -213,7 +213,8 @@ def latex_of(function: Callable) -> str:
     >>> latex_of(ridge_point)
     '\\\\frac{\\\\pi}{\\\\beta}'
     """
-    from .expression import to_latex, variable
+    from .expression import variable
+    from .latex import to_latex
 
     symbols = function.formula.symbols
     leaves = {name: variable(name, latex=symbol.latex) for name, symbol in symbols.items()}
