@@ -38,6 +38,7 @@ except ModuleNotFoundError:
     import helpers'''
 
 BUTTONS = re.compile(r"^\[Open in Colab\]\(.*$", re.MULTILINE)
+WIDGET = "application/vnd.jupyter.widget-view+json"
 RUN_METADATA = ("execution", "collapsed", "scrolled", "ExecuteTime", "outputId", "id", "vscode")
 
 
@@ -87,9 +88,8 @@ def normalise(notebook) -> None:
         for output in cell.outputs:
             output.pop("transient", None)
             data = output.get("data", {})
-            view = data.get("application/vnd.jupyter.widget-view+json")
-            if view:  # the live widget's id is new in every run
-                view["model_id"] = "live-in-jupyter"
+            # a stored widget has no kernel to talk to: its HTML first state is what is kept
+            data.pop(WIDGET, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = {
         "display_name": "Python 3", "language": "python", "name": "python3",
