@@ -1,7 +1,7 @@
 """The book's public address: it stands in `_config.yml`, and everything else follows.
 
-    python tools/address.py                 print it
-    python tools/address.py URL             change it, in all that is generated from it
+python tools/address.py                 print it
+python tools/address.py URL             change it, in all that is generated from it
 """
 
 from __future__ import annotations

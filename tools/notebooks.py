@@ -1,6 +1,7 @@
 """Run the book's notebooks and store their outputs; the same input gives the same bytes.
 
     python tools/notebooks.py run [PATH ...]     execute and store (all notebooks without PATH)
+    python tools/notebooks.py run --check     execute, store nothing
     python tools/notebooks.py stamp              rewrite the generated parts only (address, set-up)
 
 The generated parts are the line of buttons in a notebook's header cell and its set-up cell; both
@@ -16,6 +17,7 @@ import re
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nbformat
@@ -29,13 +31,13 @@ from address import repository_address  # noqa: E402
 MEASURING = ("notebooks/roofline/measure.ipynb",)
 SECONDS_ALLOWED = 120
 
-SETUP = '''\
+SETUP = """\
 # In Colab this installs the book's library beside what Colab has; elsewhere it only imports it.
 try:
     import helpers
 except ModuleNotFoundError:
     %pip install -q "moving-bytes @ git+{address}"
-    import helpers'''
+    import helpers"""
 
 BUTTONS = re.compile(r"^\[Open in Colab\]\(.*$", re.MULTILINE)
 WIDGET = "application/vnd.jupyter.widget-view+json"
@@ -45,7 +47,9 @@ RUN_METADATA = ("execution", "collapsed", "scrolled", "ExecuteTime", "outputId",
 def all_notebooks() -> list[Path]:
     """Every notebook of the book, in a stable order."""
     return sorted(
-        path for path in (ROOT / "notebooks").rglob("*.ipynb") if ".ipynb_checkpoints" not in str(path)
+        path
+        for path in (ROOT / "notebooks").rglob("*.ipynb")
+        if ".ipynb_checkpoints" not in str(path)
     )
 
 
@@ -92,7 +96,9 @@ def normalise(notebook) -> None:
             data.pop(WIDGET, None)
     notebook.metadata.pop("widgets", None)
     notebook.metadata["kernelspec"] = {
-        "display_name": "Python 3", "language": "python", "name": "python3",
+        "display_name": "Python 3",
+        "language": "python",
+        "name": "python3",
     }
     notebook.metadata["language_info"] = {"name": "python"}
 
@@ -108,7 +114,7 @@ def write(notebook, path: Path) -> bool:
     return True
 
 
-def run(path: Path) -> tuple[Path, float, str]:
+def run(path: Path, store: bool = True) -> tuple[Path, float, str]:
     """Execute one notebook and store it; returns (path, seconds, "" or what went wrong)."""
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, CellTimeoutError
@@ -121,17 +127,25 @@ def run(path: Path) -> tuple[Path, float, str]:
         return path, 0.0, f"{relative}: not a notebook ({error})"
     stamp(notebook, relative)
     client = NotebookClient(
-        notebook, timeout=SECONDS_ALLOWED, kernel_name="python3",
-        resources={"metadata": {"path": str(path.parent)}}, store_widget_state=False,
+        notebook,
+        timeout=SECONDS_ALLOWED,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(path.parent)}},
+        store_widget_state=False,
     )
     try:
         client.execute()
     except (CellExecutionError, CellTimeoutError) as error:
         last = str(error).strip().splitlines()
-        return path, time.perf_counter() - started, f"{relative}: {last[-1]}\n" + "\n".join(last[:40])
+        return (
+            path,
+            time.perf_counter() - started,
+            f"{relative}: {last[-1]}\n" + "\n".join(last[:40]),
+        )
     normalise(notebook)
     nbformat.validate(notebook)
-    write(notebook, path)
+    if store:
+        write(notebook, path)
     return path, time.perf_counter() - started, ""
 
 
@@ -145,15 +159,18 @@ def _environment(path: Path) -> None:
             os.environ.pop(name, None)
 
 
-def _run_in_worker(path: Path):
+def _run_in_worker(path: Path, store: bool = True):
     _environment(path)
-    return run(path)
+    return run(path, store)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("action", choices=["run", "stamp"])
     parser.add_argument("paths", nargs="*", type=Path)
+    parser.add_argument("--check", action="store_true", help="execute but store nothing")
     options = parser.parse_args()
     paths = [path.resolve() for path in options.paths] or all_notebooks()
     for path in paths:
@@ -170,12 +187,16 @@ def main() -> int:
     alone = [p for p in paths if p.relative_to(ROOT).as_posix() in MEASURING]
     failed = 0
     with ProcessPoolExecutor(max_workers=2) as pool:
-        results = pool.map(_run_in_worker, [p for p in paths if p not in alone])
+        store = not options.check
+        others = [path for path in paths if path not in alone]
+        results = pool.map(partial(_run_in_worker, store=store), others)
         for path, seconds, fault in results:
             failed += bool(fault)
-            print(fault or f"notebooks: {path.relative_to(ROOT)} ran in {seconds:.1f} s", flush=True)
+            print(
+                fault or f"notebooks: {path.relative_to(ROOT)} ran in {seconds:.1f} s", flush=True
+            )
     for path in alone:
-        path, seconds, fault = _run_in_worker(path)
+        path, seconds, fault = _run_in_worker(path, store)
         failed += bool(fault)
         print(fault or f"notebooks: {path.relative_to(ROOT)} ran in {seconds:.1f} s", flush=True)
     return 1 if failed else 0

@@ -3,8 +3,6 @@
 Runs on any Python 3, with nothing installed; what a step needs is put into `.venv` first.
 """
 
-from __future__ import print_function
-
 import sys
 
 if sys.version_info < (3, 11):
@@ -37,7 +35,7 @@ ENVIRONMENTS = {
 }
 CUDA_WARNING = (
     "      On Linux the default PyTorch brings CUDA libraries of several GB. For the CPU build,\n"
-    "      first run the pip command of https://pytorch.org/get-started/locally/ (Linux, Pip, CPU)\n"
+    "      first run the command of https://pytorch.org/get-started/locally/ (Linux, Pip, CPU)\n"
     "      with .venv/bin/pip, then this again."
 )
 
@@ -115,8 +113,17 @@ def ensure_environment(name: str) -> None:
         requirements = [part for file in files for part in ("-r", file)]
         try:
             call(PYTHON, "-m", "pip", "install", *quiet, *requirements)
-            call(PYTHON, "-m", "pip", "install", *quiet, "--no-deps", "--no-build-isolation",
-                 "-e", ".")
+            call(
+                PYTHON,
+                "-m",
+                "pip",
+                "install",
+                *quiet,
+                "--no-deps",
+                "--no-build-isolation",
+                "-e",
+                ".",
+            )
         except Failed as error:
             raise Failed(f"{error}; is the network reachable? Nothing else was changed") from error
         (VENV / f".installed-{name}").write_text(wanted[name])
@@ -139,16 +146,30 @@ def build_site() -> None:
         log = ROOT / "_build" / "build.log"
         with open(log, "w", encoding="utf-8") as stream:
             code = call(
-                PYTHON, "-m", "jupyter_book.cli.main", "build", ".", "--path-output", STAGE,
-                "-W", "-n", "--keep-going", "-q", check=False, stdout=stream,
-                stderr=subprocess.STDOUT, env={"NO_COLOR": "1"},
+                PYTHON,
+                "-m",
+                "jupyter_book.cli.main",
+                "build",
+                ".",
+                "--path-output",
+                STAGE,
+                "-W",
+                "-n",
+                "--keep-going",
+                "-q",
+                check=False,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                env={"NO_COLOR": "1"},
             )
         if code:
             lines = log.read_text("utf-8").splitlines()
             faults = [line for line in lines if "WARNING" in line or "ERROR" in line]
             print("\n".join(faults or lines[-30:]))
-            raise Failed("the site was not built; the lines above name file and line "
-                         "(all of it: _build/build.log). The site from before is untouched")
+            raise Failed(
+                "the site was not built; the lines above name file and line "
+                "(all of it: _build/build.log). The site from before is untouched"
+            )
         fresh, old = SITE.with_name("html.new"), SITE.with_name("html.old")
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -176,9 +197,12 @@ def serve(port: int | None = None) -> None:
 def find_browser() -> str | None:
     """An installed Chromium or Chrome, or the one that Playwright keeps."""
     names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
-    places = [os.environ.get("CHROMIUM"), *map(shutil.which, names),
-              "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-              "/Applications/Chromium.app/Contents/MacOS/Chromium"]
+    places = [
+        os.environ.get("CHROMIUM"),
+        *map(shutil.which, names),
+        "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+        "/Applications/Chromium.app/Contents/MacOS/Chromium",
+    ]
     cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
     places += sorted((cache / "ms-playwright").glob("chromium-*/chrome-*/chrome"))
     return next((str(place) for place in places if place and Path(place).exists()), None)
@@ -206,17 +230,43 @@ def proofs(everything: bool) -> None:
         lint()
     except Failed as error:
         failures.append(f"style and spelling ({error})")
-    part("library", *pytest, "-n", "2", "--doctest-modules", "src/helpers", "tests/library", *chosen,
-         env=one_thread)
+    part(
+        "library",
+        *pytest,
+        "-n",
+        "2",
+        "--doctest-modules",
+        "src/helpers",
+        "tests/library",
+        *chosen,
+        env=one_thread,
+    )
     part("text, data and gates", *pytest, "-n", "2", "tests/text", "tests/gates", *chosen)
     notebooks = sorted(
-        path.relative_to(ROOT).as_posix() for path in (ROOT / "notebooks").rglob("*.ipynb")
+        path.relative_to(ROOT).as_posix()
+        for path in (ROOT / "notebooks").rglob("*.ipynb")
         if ".ipynb_checkpoints" not in path.parts
     )
-    nbval = [PYTHON, "-m", "pytest", "-q", "--nbval", "--nbval-cell-timeout=120",
-             "-p", "no:cacheprovider"]
-    part("notebooks", *nbval, "-n", "2", "--dist", "loadfile",
-         *[path for path in notebooks if path != MEASURING], env=one_thread)
+    nbval = [
+        PYTHON,
+        "-m",
+        "pytest",
+        "-q",
+        "--nbval",
+        "--nbval-cell-timeout=120",
+        "-p",
+        "no:cacheprovider",
+    ]
+    part(
+        "notebooks",
+        *nbval,
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        *[path for path in notebooks if path != MEASURING],
+        env=one_thread,
+    )
     part("the measuring notebook, live and alone", *nbval, MEASURING)
     part("stored notebooks", *pytest, "tests/notebooks", *chosen)
     try:
@@ -226,7 +276,9 @@ def proofs(everything: bool) -> None:
     browser = find_browser()
     if browser is None:
         advice = f"{PYTHON} -m playwright install chromium"
-        message = f"no Chromium or Chrome here: the site's tests did NOT run. Get one with: {advice}"
+        message = (
+            f"no Chromium or Chrome here: the site's tests did NOT run. Get one with: {advice}"
+        )
         if os.environ.get("CI"):
             failures.append(message)
         else:
@@ -247,9 +299,21 @@ def proofs(everything: bool) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", choices=[
-        "book", "site", "serve", "test", "test-all", "notebooks", "bench", "lint", "address", "clean",
-    ])
+    parser.add_argument(
+        "target",
+        choices=[
+            "book",
+            "site",
+            "serve",
+            "test",
+            "test-all",
+            "notebooks",
+            "bench",
+            "lint",
+            "address",
+            "clean",
+        ],
+    )
     parser.add_argument("--port", type=int)
     parser.add_argument("rest", nargs="*")
     options = parser.parse_args()

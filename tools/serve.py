@@ -76,7 +76,10 @@ def main() -> int:
     if server is None:
         print("serve: no port of this machine can be used", file=sys.stderr)
         return 1
-    print(f"serve: the book is at http://127.0.0.1:{server.server_port}/  (Ctrl+C stops it)", flush=True)
+    print(
+        f"serve: the book is at http://127.0.0.1:{server.server_port}/  (Ctrl+C stops it)",
+        flush=True,
+    )
     try:
         server.serve_forever()
     except KeyboardInterrupt:

@@ -14,9 +14,7 @@ from helpers.catalog import loading
 from helpers.catalog.quantities import Quantity, QuantityError, format_number, format_quantity
 from helpers.catalog.records import CERTAINTIES, CatalogError, Chip, Model
 
-_REQUEST = re.compile(
-    r"^(?P<path>\S+?)(\s+in\s+(?P<unit>[^\s:]+))?(\s*:\s*\.?(?P<decimals>\d+))?$"
-)
+_REQUEST = re.compile(r"^(?P<path>\S+?)(\s+in\s+(?P<unit>[^\s:]+))?(\s*:\s*\.?(?P<decimals>\d+))?$")
 _PATHS = (
     "peak.<format>, peak.<format>.sparse, bandwidth, capacity, power, link.<name>.one-way, "
     "link.<name>.both-ways, name or year"
@@ -99,7 +97,9 @@ def value(path: str) -> Any:
 def _note(found: Any, record: Chip | Model) -> str:
     figure = getattr(found, "figure", None)
     if figure is None:
-        return f"{record.name}: {CERTAINTIES[record.certainty]}" if isinstance(record, Model) else ""
+        return (
+            f"{record.name}: {CERTAINTIES[record.certainty]}" if isinstance(record, Model) else ""
+        )
     kind = [figure.direction] if figure.direction else []
     if found.unit in ("FLOP/s", "OP/s"):
         kind.append(figure.sparsity)

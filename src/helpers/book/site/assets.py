@@ -29,15 +29,37 @@ STYLE_SHEETS = (
 )
 
 #: scripts of the theme's companions that the book has no use for
-UNUSED_SCRIPTS = ("sphinx-thebe.js", "togglebutton", "toggleOpenOnPrint", "thebe", "THEBE",
-                  "DOCUMENTATION_OPTIONS.pagename")
+UNUSED_SCRIPTS = (
+    "sphinx-thebe.js",
+    "togglebutton",
+    "toggleOpenOnPrint",
+    "thebe",
+    "THEBE",
+    "DOCUMENTATION_OPTIONS.pagename",
+)
 
 #: files and folders that no page refers to
 UNUSED_FILES = (
-    "vendor", "sphinx-thebe.js", "sphinx-thebe.css", "togglebutton.js", "togglebutton.css",
-    "locales", "images", "webpack-macros.html", "sbt-webpack-macros.html", "scripts/*.map",
-    "scripts/*.txt", "styles/*.map", "styles", "mystnb.*.css", "copybutton.css",
-    "sphinx-design.min.css", "basic.css", "plus.png", "minus.png", "file.png",
+    "vendor",
+    "sphinx-thebe.js",
+    "sphinx-thebe.css",
+    "togglebutton.js",
+    "togglebutton.css",
+    "locales",
+    "images",
+    "webpack-macros.html",
+    "sbt-webpack-macros.html",
+    "scripts/*.map",
+    "scripts/*.txt",
+    "styles/*.map",
+    "styles",
+    "mystnb.*.css",
+    "copybutton.css",
+    "sphinx-design.min.css",
+    "basic.css",
+    "plus.png",
+    "minus.png",
+    "file.png",
 )
 
 

@@ -10,7 +10,6 @@ from html import escape
 
 from docutils import nodes
 
-
 #: the page on which every chip has a row of its own, with its sources
 CATALOG_PAGE = "chapters/silicon"
 
@@ -30,7 +29,9 @@ def _role(name, rawtext, text, lineno, inliner, options=None, content=None):
 
 def _visit_inline(translator, node):
     if "mb_title" in node:
-        translator.body.append(f'<span class="mb-fact" title="{escape(node["mb_title"], quote=True)}">')
+        translator.body.append(
+            f'<span class="mb-fact" title="{escape(node["mb_title"], quote=True)}">'
+        )
     else:
         translator.body.append(translator.starttag(node, "span", ""))
 

@@ -13,7 +13,9 @@ def _inline(translator, node):
 
 
 def _display(translator, node):
-    translator.body.append(translator.starttag(node, "div", CLASS="math", tabindex="0", role="math"))
+    translator.body.append(
+        translator.starttag(node, "div", CLASS="math", tabindex="0", role="math")
+    )
     translator.body.append(to_mathml(node.astext(), display=True))
     translator.body.append("</div>\n")
     raise nodes.SkipNode

@@ -20,7 +20,8 @@ SHOWN = ("notebooks/front/formula-sheet", "notebooks/front/claims-ledger")
 
 #: what a companion of the theme leaves in every body for live kernels, which the book does not use
 _LEFTOVERS = re.compile(
-    r'<script type="text/x-thebe-config">.*?</script>\s*(<script>kernelName = .*?</script>)?', re.DOTALL
+    r'<script type="text/x-thebe-config">.*?</script>\s*(<script>kernelName = .*?</script>)?',
+    re.DOTALL,
 )
 _SHARED = re.compile(
     r'<(?P<tag>style|script)\b[^>]*\bdata-mb="(?P<name>[^"]+)"[^>]*>.*?</(?P=tag)>', re.DOTALL
