@@ -179,7 +179,14 @@ def all_formulas(chapter: str | None = None) -> list[Formula]:
     if chapter is not None and chapter not in CHAPTERS:
         raise ValueError(f"chapter: {chapter!r} is none of {CHAPTERS}")
     chosen = [f for f in _FORMULAS.values() if chapter in (None, f.chapter)]
-    return sorted(chosen, key=lambda f: CHAPTERS.index(f.chapter))  # stable: keeps the file order
+    # the sort is stable, so each module keeps its order; chapter 1's own module comes first
+    return sorted(
+        chosen,
+        key=lambda f: (
+            CHAPTERS.index(f.chapter),
+            f.function.__module__ != "helpers.formulas.roofline",
+        ),
+    )
 
 
 def get(name: str) -> Formula:

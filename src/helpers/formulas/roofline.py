@@ -566,9 +566,10 @@ def link_ridge_point(peak_flops_per_s, link_bytes_per_s):
 
 @formula(
     meaning="time with the cost of starting each kernel",
-    symbol="t",
+    symbol=r"t_\text{total}",
     unit="s",
     worked={"seconds": 0.0048, "launches": 300, "overhead_s": 4e-6, "result": 0.006},
+    symbols={"seconds": rate("t", "s", "time on the device")},
     valid="launches are not hidden behind running kernels (no graph capture, short kernels)",
     source="amdahl-1967",
     where="pp. 483-485, as an overhead that does not shrink",
