@@ -1,10 +1,15 @@
 // The browser's side of answers.py: read a typed number, judge it, put a miss into words.
-// UNITS (symbol -> [base, size, prefixes, binary]) and FACTORS come from Python.
+// TABLE (the units of quantities.py, "symbol,prefixes,base,size") and FACTORS come from Python.
+const UNITS = {};                                       // symbol -> [base, size, prefixes]
+for (const t of TABLE.split("|")) {
+  const [s, kind, base = s, size = 1] = t.split(",");
+  UNITS[s] = [base, +size, kind];
+}
 const UP = "kMGTPE", DOWN = "pnum";
 const TEN = { p: -12, n: -9, u: -6, m: -3, k: 3, M: 6, G: 9, T: 12, P: 15, E: 18 };
 const TWO = { Ki: 10, Mi: 20, Gi: 30, Ti: 40, Pi: 50 };
-const prefixes = ([, , kind, binary]) =>
-  [...(kind & 1 ? UP : "") + (kind & 2 ? DOWN : ""), ...binary ? Object.keys(TWO) : []];
+const prefixes = ([, , kind]) =>
+  [...(kind & 1 ? UP : "") + (kind & 2 ? DOWN : ""), ...kind & 4 ? Object.keys(TWO) : []];
 
 // "TB/s" -> [base, size, power of ten, power of two], or nothing
 const unit = written => {
@@ -20,6 +25,7 @@ const plain = (v, digits = 6) => {
   const [m, e] = v.toExponential(digits - 1).split("e");
   return e > -5 && e < 6 ? "" + +v.toPrecision(digits) : +m + "e" + +e;
 };
+const scale = u => { const [, size, ten, two] = unit(u); return size * 10 ** ten * 2 ** two; };
 const joined = (v, u) => plain(v) + (u && u != "%" ? " " : "") + u;
 const wanted = u => u ? `this answer is in ${u}.` : "this answer is a plain number.";
 
@@ -53,8 +59,7 @@ const read = (text, u) => {
 const judge = ({ v, base, bare }, { a, u, r, s, e }) => {
   const off = (x, least = 0, at = v) => Math.abs(at - x) <= (Math.max(r, least) * Math.abs(x) + s) * (1 + 1e-9);
   if (off(a)) return ["right", ""];
-  const [, size, ten, two] = unit(u), scale = size * 10 ** ten * 2 ** two;
-  if (bare && scale != 1 && off(a, 0, v * scale))
+  if (bare && scale(u) != 1 && off(a, 0, v * scale(u)))
     return ["retry", `Read as ${joined(v, base)}. Did you mean ${joined(v, u)}? Write the unit with the number.`];
   const i = e.findIndex(x => off(x, .005));
   if (i >= 0) return ["wrong", "", i];

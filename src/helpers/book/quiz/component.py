@@ -112,7 +112,7 @@ def predictions_return(chapter: str, *, source: Bank | None = None) -> QuizView:
     """The guesses again, each beside its answer, with the miss in powers of two."""
     questions = _predictions(chapter, source)
     rows = "".join(
-        f"<li><p>{_prose(q, q.text)}</p><p><b>{_shown(q)}.</b> "
+        f"<li><p>{_prose(q, q.text)}</p><p><b>Answer: {_shown(q)}.</b> "
         f'<span data-back="{q.id}"></span></p><p>{_prose(q, q.explanation)}</p></li>'
         for q in questions
     )
@@ -151,7 +151,7 @@ def _form(question: Question, number: int, controls: str, why: str) -> str:
 
 def _details(question: Question, reasons: str, before: str = "", tag: str = "ul") -> str:
     return (
-        f"<details><summary>Answer and reasons</summary>{before}"
+        f'<details class="mb-a"><summary>Answer and reasons</summary>{before}'
         + (f'<{tag} class="mb-why">{reasons}</{tag}>' if reasons else "")
         + f'<p class="mb-e">{_prose(question, question.explanation)}</p></details>'
     )
@@ -247,14 +247,22 @@ def _data(question: Question) -> dict:
     }  # fmt: skip
 
 
-def unit_table() -> dict[str, list]:
-    """Every unit symbol for the browser: base, size, which prefixes (1 up, 2 down), binary too."""
-    table: dict[str, list] = {}
+def unit_table() -> str:
+    """Every unit symbol for the browser: ``symbol,prefixes,base,size`` with ``|`` between.
+
+    Prefixes: 1 for k to E, 2 for m to p, 4 for Ki to Pi, added up.
+    """
+    rows = []
     for symbol, spec in quantities._SYMBOLS.items():
-        kinds = ("k" in spec.prefixes) + 2 * ("m" in spec.prefixes)
-        table[symbol] = [spec.base, float(spec.size), kinds] + ([1] if spec.binary else [])
-    table["%"] = ["", 0.01, 0]
-    return table
+        kinds = ("k" in spec.prefixes) + 2 * ("m" in spec.prefixes) + 4 * spec.binary
+        base, size = ("", 0.01) if symbol == "%" else (spec.base, float(spec.size))
+        row = [symbol, str(kinds or "")]
+        if size != 1:
+            row += [base, f"{size:g}"]
+        elif base != symbol:
+            row += [base]
+        rows.append(",".join(row))
+    return "|".join(rows)
 
 
 @cache
@@ -266,10 +274,10 @@ def shared_css() -> str:
 @cache
 def number_js() -> str:
     """The part of the script that reads and judges numbers; needs no browser."""
-    units = json.dumps(unit_table(), separators=(",", ":"))
+    units = json.dumps(unit_table())
     factors = json.dumps(answers.FACTORS, separators=(",", ":"))
     code = (_HERE / "answers.js").read_text(encoding="utf-8")
-    return f"const UNITS={units},FACTORS={factors};\n{squeeze(code)}"
+    return f"const TABLE={units},FACTORS={factors};\n{squeeze(code)}"
 
 
 @cache
@@ -278,8 +286,26 @@ def shared_js() -> str:
     return f"{number_js()}{squeeze((_HERE / 'engine.js').read_text(encoding='utf-8'))}".strip()
 
 
+#: what must keep its spaces: strings, templates, and regular expressions after = ( or !
+_KEPT = re.compile(r"""("(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|(?<=[=(!] )/(?:[^/\\\n]|\\.)+/|(?<=[=(!])/(?:[^/\\\n]|\\.)+/)""")
+
+
 def squeeze(code: str) -> str:
-    """Drop comments on their own or after two spaces, indentation and blank lines."""
+    """Drop comments, indentation and the spaces around punctuation; names stay readable.
+
+    Comments stand on their own line, or after at least two spaces.
+
+    Examples
+    --------
+    >>> squeeze('  const a = b + +c;  // why\\n  f("x = y");')
+    'const a=b+ +c;\\nf("x = y");'
+    """
     code = re.sub(r"^\s*//.*\n", "", code, flags=re.M)
     code = re.sub(r"\s{2,}//[^\n]*", "", code)
-    return re.sub(r"\n\s*", "\n", code)
+    code = re.sub(r"\n\s*", "\n", code).strip()
+    parts = _KEPT.split(code)
+    parts[::2] = [
+        re.sub(r",?\n([}\])])", r"\1", re.sub(r" ?(?<!\+ )([=*/<>!&|?:;,{}()\[\]+-]) ?(?![+-])", r"\1", part))
+        for part in parts[::2]
+    ]
+    return "".join(parts)

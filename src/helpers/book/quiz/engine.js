@@ -1,179 +1,172 @@
 // Makes the questions on a page answerable. What is right stands in each instance's JSON, the
 // reasons in the page itself, under "Answer and reasons": nothing is said twice.
-const KEY = "moving-bytes:", memory = {};
+const KEY = "moving-bytes:quiz:", memory = {};
 // A sandboxed frame throws on any touch of localStorage: then answers last as long as the page.
-const recall = k => {
-  try { return JSON.parse(localStorage.getItem(KEY + k)) ?? memory[k]; } catch { return memory[k]; }
+const recall = id => {
+  try { return JSON.parse(localStorage[KEY + id]); } catch { return memory[id]; }
 };
-const keep = (k, v) => {
-  memory[k] = v;
-  try { v ? localStorage.setItem(KEY + k, JSON.stringify(v)) : localStorage.removeItem(KEY + k); } catch { }
+const keep = (id, v) => {
+  memory[id] = v;
+  try { v ? localStorage[KEY + id] = JSON.stringify(v) : delete localStorage[KEY + id]; } catch { }
   dispatchEvent(new Event("mb-kept"));
 };
 
 const all = (e, q) => [...e.querySelectorAll(q)];
 const make = (tag, text, more) => Object.assign(document.createElement(tag), { textContent: text }, more);
-const copy = e => e ? [...e.cloneNode(true).childNodes] : [];
-const words = e => (e.querySelector("span") || e).textContent.trim();
-const MARKS = { right: ["✓", "Right."], wrong: ["✗", "Not yet."], retry: ["?", "Not counted."], kept: ["✓", "Kept."] };
+const inside = e => e ? [...e.cloneNode(true).childNodes] : [];
+const reason = (form, i) => inside(all(form, ".mb-why>li")[i]);
+const MARKS = { right: "✓ Right. ", wrong: "✗ Not yet. ", retry: "? Not counted. ", kept: "✓ Kept. " };
 
-// Each type: what the reader chose, putting a choice back, and the verdict [state, ...what to say].
-const picks = form => all(form, "input").flatMap((e, i) => e.checked ? i : []);
-const choose = {
-  get: picks,
-  set: (form, a) => all(form, "input").forEach((e, i) => { e.checked = !!a?.includes(i); }),
-};
-const sequence = {
-  get: form => all(form, "ol.mb-o>li").map(e => +e.dataset.i),
-  set: (form, a, start) => {
-    const list = form.querySelector("ol.mb-o"), by = {};
-    for (const e of list.children) by[e.dataset.i] = e;
-    list.append(...(a || start).map(i => by[i]).filter(Boolean));
-  },
+// Each kind of question: what the reader chose, putting a choice back, and the verdict on it:
+// [state, what to say ...].
+const choice = {
+  get: form => all(form, "input").flatMap((e, i) => e.checked ? i : []),
+  put: (form, a) => all(form, "input").forEach((e, i) => { e.checked = !!a?.includes(i); }),
 };
 const typed = {
   get: form => form.a.value,
-  set: (form, a) => { form.a.value = a ?? ""; },
-};
-const reason = (form, i) => copy(all(form, ".mb-why>li")[i]);
-const number = (form, q, a) => {
-  const got = read(a, q.u);
-  if (got.error) return ["retry", got.error];
-  const [state, message, i] = judge(got, q);
-  return [state, state == "retry" ? "" : `Read as ${joined(got.v, got.base)}. `, message, ...i >= 0 ? reason(form, i) : []];
+  put: (form, a) => { form.a.value = a ?? ""; },
 };
 const KINDS = {
-  one: { ...choose, check: (form, q, a) => a.length ? [q.a == a[0] ? "right" : "wrong", ...reason(form, a[0])] : ["retry", "Choose one first."] },
+  one: {
+    ...choice,
+    check: (form, q, [a]) => a >= 0 ? [q.a == a ? "right" : "wrong", ...reason(form, a)] : ["retry", "Choose one first."],
+  },
   some: {
-    ...choose,
+    ...choice,
     check: (form, q, a) => {
-      if (!a.length) return ["retry", "Tick at least one first."];
-      const wrong = a.filter(i => !q.a.includes(i)), missed = q.a.length + wrong.length - a.length;
-      const list = make("ul");
-      for (const i of a) { const li = make("li"); li.append(...reason(form, i)); list.append(li); }
-      return [wrong.length || missed ? "wrong" : "right", `${a.length - wrong.length} of ${q.a.length} right ones ticked, ${wrong.length} too many.`, list];
+      if (!a[0] && a[0] !== 0) return ["retry", "Tick at least one first."];
+      const good = a.filter(i => q.a.includes(i)).length, extra = a.length - good, n = q.a.length, list = make("ul");
+      list.append(...a.map(i => { const li = make("li"); li.append(...reason(form, i)); return li; }));
+      return [good < n || extra ? "wrong" : "right", `${good} of ${n} right ones ticked, ${extra} too many.`, list];
     },
   },
   order: {
-    ...sequence,
+    get: form => all(form, ".mb-o>li").map(e => +e.dataset.i),
+    put: (form, a, first) => {
+      const items = all(form, ".mb-o>li");
+      items[0].parentNode.append(...(a || first).map(i => items.find(e => e.dataset.i == i)));
+    },
     check: (form, q, a) => {
       const off = a.findIndex((x, i) => x != i);
       if (off < 0) return ["right"];
-      return ["wrong", `${a.filter((x, i) => x == i).length} of ${a.length} in place. The first that is not: number ${off + 1}.`];
+      return ["wrong", `${a.filter((x, i) => x == i).length} of ${a.length} in place. Number ${off + 1} is not: `, ...reason(form, a[off])];
     },
   },
-  number: { ...typed, check: number },
-  guess: {
+  number: {
     ...typed,
     check: (form, q, a) => {
       const got = read(a, q.u);
       if (got.error) return ["retry", got.error];
-      const [, size, ten, two] = unit(q.u);
-      const v = got.bare ? got.v * size * 10 ** ten * 2 ** two : got.v;
-      if (v <= 0) return ["retry", "A guess is above zero."];
-      q.v = v;
-      return ["kept", `Read as ${joined(v, got.base)}. It comes back at the end of the chapter.`];
+      const [state, message, i] = judge(got, q);
+      return [state, state == "retry" ? "" : `Read as ${joined(got.v, got.base)}. `, message, ...i >= 0 ? reason(form, i) : []];
+    },
+  },
+  guess: {
+    ...typed,
+    check: (form, q, a) => {
+      const got = read(a, q.u);
+      q.v = got.bare ? got.v * scale(q.u) : got.v;
+      if (got.error || q.v <= 0) return ["retry", got.error || "A guess is above zero."];
+      return ["kept", `Read as ${joined(q.v, got.base)}. It comes back at the end of the chapter.`];
     },
   },
 };
 
-const movers = (form, say) => {
-  for (const li of all(form, "ol.mb-o>li")) {
-    const name = words(li), box = make("span", "", { className: "mb-mv" });
-    for (const [label, step] of [["Up", -1], ["Down", 1]]) {
-      const b = make("button", label, { type: "button" });
-      b.setAttribute("aria-label", `Move ${label.toLowerCase()}: ${name}`);
-      b.onclick = () => {
-        const list = li.parentNode, at = [...list.children].indexOf(li), to = at + step;
-        if (list.children[to]) {
-          list.children[to][step < 0 ? "before" : "after"](li);
-          b.focus();
-        }
-        say("", `${name}: now ${[...list.children].indexOf(li) + 1} of ${list.children.length}.`);
-      };
-      box.append(b);
-    }
-    li.append(box);
+// Up and Down buttons for a list that is to be put in order.
+const movers = (form, say) => all(form, ".mb-o>li").forEach(li => {
+  const list = li.parentNode, name = li.textContent.trim(), box = make("span", "", { className: "mb-mv" });
+  for (const [label, step] of [["Up", -1], ["Down", 1]]) {
+    const place = () => [...list.children].indexOf(li), b = make("button", label, {
+      type: "button",
+      ariaLabel: `Move ${label.toLowerCase()}: ${name}`,
+      onclick() {
+        list.children[place() + step]?.[step < 0 ? "before" : "after"](li);
+        b.focus();
+        say("", `${name}: now ${place() + 1} of ${list.children.length}.`);
+      },
+    });
+    box.append(b);
+  }
+  li.append(box);
+});
+
+const tally = () => {
+  const boxes = all(document, ".mb-quiz").filter(b => b.quiz), real = boxes.filter(b => !b.matches(".mb-guess"));
+  const line = list => {
+    const got = list.flatMap(b => Object.values(b.quiz.states));
+    return `${got.filter(s => s.ok).length} of ${list.reduce((n, b) => n + b.quiz.n, 0)} right, ${got.filter(s => s.once).length} at the first try.`;
+  };
+  for (const b of boxes) {
+    const { states, n, score } = b.quiz;
+    const text = real.includes(b) ? "These questions: " + line([b]) + (real[1] ? " This page: " + line(real) : "")
+      : `${Object.keys(states).length} of ${n} guesses kept.`;
+    if (score.textContent != text) score.textContent = text;
   }
 };
 
-const start = ([name, spec]) => all(document, `[data-quiz="${name}"]:not([data-on])`).forEach(box => {
-  box.dataset.on = "";
-  box.addEventListener("keydown", e => e.stopPropagation());       // a notebook must not take the keys
-  const score = make("p", "", { className: "mb-s" }), states = box.states = {};
-  const tally = () => all(document, "[data-quiz]").forEach(b => b.tally?.());
-  const resets = [];
-  for (const form of all(box, "form")) {
-    const id = form.dataset.q, q = spec[id], kind = KINDS[q.k], guess = q.k == "guess";
-    const out = make("div", "", { className: "mb-r" }), row = make("p", "", { className: "mb-go" });
-    out.setAttribute("role", "status");
-    const say = (state, ...parts) => {
-      out.dataset.s = state;
-      const mark = MARKS[state];
-      out.replaceChildren(...mark ? [make("b", mark.join(" ")), " "] : [], ...parts);
-    };
-    const first = kind.get(form);
-    const check = quiet => {
-      const a = kind.get(form), [state, ...parts] = kind.check(form, q, a), old = states[id] || {};
-      const n = (old.n || 0) + (quiet || state == "retry" ? 0 : 1);
-      if (state == "right") parts.push(...copy(form.querySelector(".mb-e")).length ? [make("br"), ...copy(form.querySelector(".mb-e"))] : []);
-      if (state == "wrong" && n > 1) parts.push(` (Try ${n}.)`);
-      say(state, ...parts);
-      if (!quiet && state != "retry") {
-        states[id] = { a, n, ok: state == "right", once: old.once ?? state == "right", v: q.v };
-        keep("quiz:" + id, states[id]);
-      }
-      tally();
-    };
-    form.onsubmit = e => { e.preventDefault(); check(); };
-    row.append(make("button", guess ? "Keep my guess" : "Check"));
-    if (guess) {
-      const skip = make("button", "Skip", { type: "button" });
-      skip.onclick = () => { kind.set(form); delete states[id]; keep("quiz:" + id); say("", "Skipped. The answer is at the end of the chapter."); tally(); };
-      row.append(skip);
-    }
-    form.querySelector("details:not(.mb-h)")?.before(row, out);
-    out.isConnected || form.firstElementChild.append(row, out);
-    if (q.k == "order") movers(form, say);
-    const saved = recall("quiz:" + id);
-    if (saved) {
-      states[id] = saved;
-      try { kind.set(form, saved.a, first); check(true); } catch { kind.set(form, null, first); }
-    }
-    resets.push(() => { delete states[id]; keep("quiz:" + id); kind.set(form, null, first); say(""); });
-  }
-  const again = make("button", "Reset", { type: "button" });
-  again.setAttribute("aria-label", `Reset: ${box.getAttribute("aria-label")}`);
-  again.onclick = () => { resets.forEach(f => f()); tally(); say(); };
-  const foot = make("div", "", { className: "mb-f" });
-  const say = () => { foot.dataset.said = ""; };
-  foot.append(score, again);
-  if (resets.length) box.append(foot);
-  const count = b => [Object.values(b.states || {}), all(b, "form").length];
-  box.tally = () => {
-    const boxes = all(document, "[data-quiz]:not(.mb-guess)").filter(b => b.states);
-    const line = list => {
-      const got = list.flatMap(b => Object.values(b.states)), n = list.flatMap(b => all(b, "form")).length;
-      return `${got.filter(s => s.ok).length} of ${n} right (${got.filter(s => s.once).length} at once)`;
-    };
-    score.textContent = box.matches(".mb-guess") ? `${Object.keys(states).length} of ${all(box, "form").length} guesses kept`
-      : `These questions: ${line([box])}.` + (boxes.length > 1 ? ` This page: ${line(boxes)}.` : "");
-  };
-  tally();
-  if (spec.back) bring(box, spec.back);
-});
+const status = c => make("div", "", { className: c, role: "status" });
 
-// The guesses return: one row each, filled from what this browser has kept.
+const question = (form, q, states) => {
+  const id = form.dataset.q, kind = KINDS[q.k], out = status("mb-r"), row = make("p", "", { className: "mb-go" });
+  const say = (state, ...parts) => {
+    out.dataset.s = state;
+    out.replaceChildren(...MARKS[state] ? [make("b", MARKS[state])] : [], ...parts);
+  };
+  const check = again => {
+    const a = kind.get(form), [state, ...parts] = kind.check(form, q, a), old = states[id], ok = state == "right";
+    const n = (old?.n || 0) + 1;
+    if (ok) parts.push(" ", ...inside(form.querySelector(".mb-e")));
+    if (state == "wrong" && !again && n > 1) parts.push(` (Try ${n}.)`);
+    say(state, ...parts);
+    if (state != "retry" && !again) keep(id, states[id] = { a, n, ok, once: old ? old.once : ok, v: q.v });
+    tally();
+  };
+  const forget = said => {
+    delete states[id];
+    keep(id);
+    kind.put(form, null, first);
+    say("", said || "");
+    tally();
+  };
+  form.onsubmit = e => { e.preventDefault(); check(); };
+  form.oninput = () => say("");
+  row.append(make("button", q.k == "guess" ? "Keep my guess" : "Check"));
+  if (q.k == "guess") row.append(make("button", "Skip", { type: "button", onclick: () => forget("Skipped. The answer is at the end of the chapter.") }));
+  const why = form.querySelector(".mb-a");
+  why ? why.before(row, out) : form.firstChild.append(row, out);
+  const first = kind.get(form), saved = recall(id);
+  if (q.k == "order") movers(form, say);
+  if (saved) try { kind.put(form, saved.a, first); states[id] = saved; check(1); } catch { forget(); }  // the question changed
+  return forget;
+};
+
+// The guesses return: one line each, filled from what this browser has kept.
 const bring = (box, answers) => {
-  const fill = () => all(box, "[data-back]").forEach(row => {
-    const q = answers[row.dataset.back], v = recall("quiz:" + row.dataset.back)?.v;
-    const [, size, ten, two] = unit(q.u);
-    row.textContent = v > 0 ? `Your guess: ${joined(v / (size * 10 ** ten * 2 ** two), q.u)}. ${miss(v, q.a)}.` : "No guess kept in this browser.";
+  const fill = () => all(box, "[data-back]").forEach(e => {
+    const id = e.dataset.back, { u, a } = answers[id], v = recall(id)?.v;
+    e.textContent = v > 0 ? `Your guess: ${joined(v / scale(u), u)}, ${miss(v, a)}.` : "No guess kept in this browser.";
   });
   addEventListener("mb-kept", fill);
   addEventListener("storage", fill);
   fill();
 };
+
+const start = ([name, spec]) => all(document, `[data-quiz="${name}"]:not([data-on])`).forEach(box => {
+  box.dataset.on = "";
+  box.addEventListener("keydown", e => e.stopPropagation());  // a notebook must not take the keys
+  if (spec.back) return bring(box, spec.back);
+  const forms = all(box, "form"), states = {}, score = status("mb-s"), foot = make("div", "", { className: "mb-f" });
+  box.quiz = { states, score, n: forms.length };
+  const resets = forms.map(f => question(f, spec[f.dataset.q], states));
+  foot.append(score, make("button", "Reset", {
+    type: "button",
+    ariaLabel: "Reset: " + box.ariaLabel,
+    onclick: () => resets.forEach(f => f()),
+  }));
+  box.append(foot);
+  tally();
+});
 
 // Instances may come before or after this code: they queue, and whoever is first serves them.
 if (!globalThis.mbQuiz?.on) {
