@@ -5,9 +5,10 @@
 >>> print(h100.peak("bf16"), "dense,", h100.bandwidth, "and", h100.link("nvlink-4").one_way)
 989.4 TFLOP/s dense, 3.35 TB/s and 450 GB/s
 >>> print(h100.peak("bf16").figure.source, h100.peak("bf16").figure.certainty)
-bekman-2026 read
+lockwood-h100 read
 """
 
+from helpers.catalog.bibliography import bibtex
 from helpers.catalog.loading import (
     check,
     chip,
@@ -45,6 +46,7 @@ from helpers.catalog.records import (
     Term,
     Trap,
 )
+from helpers.catalog.templates import fill
 
 __all__ = [
     "CERTAINTIES",
@@ -61,12 +63,14 @@ __all__ = [
     "Source",
     "Term",
     "Trap",
+    "bibtex",
     "check",
     "chip",
     "chips",
     "claim",
     "claims",
     "convert",
+    "fill",
     "format_number",
     "format_quantity",
     "glossary",

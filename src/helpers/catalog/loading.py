@@ -203,7 +203,8 @@ def build(record: type[R], data: Any, path: Path) -> R:
     unknown = sorted(set(defaults) - set(_DEFAULTS)) if isinstance(defaults, dict) else ["defaults"]
     if unknown:
         raise CatalogError(
-            f"{_named(path)}: defaults.{unknown[0]}: is not a field here; use {', '.join(_DEFAULTS)}"
+            f"{_named(path)}: defaults.{unknown[0]}: is not a field here;"
+            f" use {', '.join(_DEFAULTS)}"
         )
     if record is Chip:
         data = _expand_peaks(data, path)
@@ -502,5 +503,3 @@ def check() -> None:
     """
     for read in _READERS.values():
         read()
-
-

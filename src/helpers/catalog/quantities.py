@@ -400,10 +400,9 @@ def format_number(value: float, digits: int | None = 3, decimals: int | None = N
         mantissa, exponent = f"{number:.{digits - 1}e}".split("e")
         mantissa = mantissa.rstrip("0").rstrip(".") if "." in mantissa else mantissa
         return f"{mantissa}e{int(exponent)}"
-    if magnitude < 6:  # 1,979 at three digits stays 1,979
-        text = f"{number:,.{max(digits - 1 - magnitude, 0)}f}"
-    else:
-        text = f"{rounded:,.0f}"
+    # below a million no digit left of the point is lost: 1,979 at three digits stays 1,979
+    shown = number if magnitude < 6 else rounded
+    text = f"{shown:,.{max(digits - 1 - magnitude, 0)}f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 

@@ -59,7 +59,7 @@ class Source(Record):
 
     key: Key
     kind: Literal["paper", "datasheet", "whitepaper", "docs", "repository", "article", "book",
-                  "slides", "calculation"]  # fmt: skip
+                  "slides", "calculation", "none"]  # fmt: skip
     title: str = Field(min_length=3)
     authors: tuple[str, ...] = ()
     publisher: str | None = None
@@ -365,9 +365,8 @@ class Chip(Record):
             order = {"fp32": 0, None: 1, "int32": 2, "fp16": 3}
             return min(found, key=lambda p: order[p.accumulate]).quantity
         extra = f" with {accumulate} accumulation" if accumulate else ""
-        message = (
-            f"{self.id}: no {sparsity} {dtype} peak{extra}. Dense: {', '.join(self.dtypes())}"
-        )
+        dense = ", ".join(self.dtypes()) or "none published"
+        message = f"{self.id}: no {sparsity} {dtype} peak{extra}. Dense: {dense}"
         if self.dtypes("sparse"):
             message += f"; sparse: {', '.join(self.dtypes('sparse'))}"
         raise NotInCatalog(message)
