@@ -4,6 +4,23 @@ from __future__ import annotations
 
 import html
 from functools import cache
+from xml.etree import ElementTree
+
+#: how many parts each construction has; the converter lets a missing one pass
+_PARTS = {"mfrac": 2, "msup": 2, "msub": 2, "msubsup": 3, "mroot": 2, "mover": 2, "munder": 2}
+
+
+def _fault(latex: str, element: str) -> str:
+    """What is wrong with a formula that the converter accepted, or nothing."""
+    if latex.replace(r"\{", "").count("{") != latex.replace(r"\}", "").count("}"):
+        return "has braces that do not pair"
+    if "\\" in element:
+        return f"uses {element[element.index(chr(92)) :].split('<')[0]}, which is not known"
+    for node in ElementTree.fromstring(element).iter():
+        name = node.tag.split("}")[-1]
+        if name in _PARTS and len(node) != _PARTS[name]:
+            return f"has a {name} with {len(node)} instead of {_PARTS[name]} parts"
+    return ""
 
 
 @cache
@@ -39,6 +56,9 @@ def to_mathml(latex: str, display: bool = False) -> str:
         element = convert(latex, display="block" if display else "inline")
     except Exception as error:
         raise ValueError(f"latex: cannot turn {latex!r} into MathML ({error})") from error
+    fault = _fault(latex, element)
+    if fault:
+        raise ValueError(f"latex: {latex!r} {fault}")
     alt = html.escape(latex, quote=True)
     return element.replace("<math ", f'<math alttext="{alt}" ', 1).replace(
         ' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1

@@ -1,0 +1,116 @@
+"""The parts of the Sphinx extension that can be proved without building the book."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+pytest.importorskip("sphinx")
+
+from fontTools.ttLib import TTFont
+
+from helpers.book.mathml import to_mathml
+from helpers.book.site import assets, icons, math_font, pages
+from helpers.catalog import facts
+from helpers.catalog.records import CatalogError
+
+
+def test_shared_code_stays_once_and_in_front():
+    style = '<style data-mb="quiz">.a{}</style>'
+    script = '<script type="module" data-mb="quiz">let a = 1;</script>'
+    own = '<script type="module">start("x")</script>'
+    body = style + script + own + "<p>between</p>" + style + script + own
+    slim = pages.drop_repeated_code(body)
+    assert slim == style + script + own + "<p>between</p>" + own
+
+
+def test_two_versions_of_shared_code_both_stay():
+    first, second = '<style data-mb="quiz">.a{}</style>', '<style data-mb="quiz">.b{}</style>'
+    assert pages.drop_repeated_code(first + second + first) == first + second
+
+
+def test_feeders_leave_the_sidebar_and_empty_lists_go_with_them():
+    tree = (
+        '<ul><li><a href="../chapters/roofline.html">Roofline</a>'
+        '<input type="checkbox"/><label>open</label>'
+        '<ul><li><a href="../notebooks/roofline/figures.html">Figures</a></li></ul></li></ul>'
+    )
+    slim = pages._without_feeders(tree)
+    assert "figures" not in slim and "<input" not in slim and slim.count("<ul>") == 1
+
+
+def test_every_icon_that_the_theme_names_is_drawn():
+    sheet = icons.css()
+    assert all(f".{name}{{--mb-icon:" in sheet for name in icons.ICONS)
+    assert "http://" not in re.sub(r"http%3A//www\.w3\.org|http://www\.w3\.org", "", sheet)
+
+
+def test_no_style_sheet_loads_another():
+    assert "@import" not in assets.own_css()
+
+
+def test_the_name_of_the_style_sheet_follows_its_content(monkeypatch):
+    before = assets._bundle_name()
+    monkeypatch.setattr(assets, "own_css", lambda: "a{}")
+    assert assets._bundle_name() != before
+
+
+def test_the_cut_font_keeps_what_formulas_need(tmp_path):
+    target = tmp_path / "math.woff"
+    math_font.write_subset(target)
+    font = TTFont(target)
+    assert "MATH" in font, "without this table brackets do not grow"
+    have = set(font.getBestCmap())
+    missing = [sign for sign in "Fx∑∏√≤≈·∈αβ⌈" if ord(sign) not in have]
+    assert not missing
+    assert target.stat().st_size < 60_000
+
+
+@pytest.mark.parametrize("latex", [r"\frac{F}{B}", r"\min(P, I \cdot W)", r"2^{30}", r"\alpha"])
+def test_formulas_become_mathml_and_keep_their_latex(latex):
+    element = to_mathml(latex)
+    assert element.startswith("<math ") and element.endswith("</math>")
+    assert f'alttext="{latex}"' in element and "xmlns" not in element
+
+
+@pytest.mark.parametrize("latex", [r"\fraction{1}{2}", r"\frac", r"\frac{1}", r"{a", r"x_"])
+def test_a_formula_that_cannot_be_read_says_which(latex):
+    with pytest.raises(ValueError, match="latex: "):
+        to_mathml(latex)
+
+
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        ("h100-sxm.peak.bf16", "989.4 TFLOP/s"),
+        ("h100-sxm.bandwidth in GB/s :0", "3,350 GB/s"),
+        ("h100-sxm.link.nvlink-4.both-ways", "900 GB/s"),
+        ("llama-3.1-8b.layers", "32"),
+        ("llama-3.1-8b.parameters", "8,030,261,248"),
+        ("h100-sxm.year", "2022"),
+    ],
+)
+def test_facts_read_as_the_catalog_has_them(request_, text):
+    assert facts.read(request_).text == text
+
+
+@pytest.mark.parametrize(
+    ("request_", "says"),
+    [
+        ("a100-sxm-80gb.peak.fp8", "fp8"),
+        ("h100-sxn.peak.bf16", "h100-sxm"),
+        ("h100-sxm.speed", "peak.<format>"),
+        ("llama-3.1-8b.colour", "layers"),
+        ("", "PATH"),
+    ],
+)
+def test_a_fact_that_is_not_there_says_what_is(request_, says):
+    with pytest.raises(CatalogError, match=re.escape(says)):
+        facts.read(request_)
+
+
+def test_a_fact_says_where_it_is_from():
+    note = facts.read("h100-sxm.peak.bf16").note
+    assert "dense" in note and "read in the source named" in note
+    assert "one-way" in facts.read("h100-sxm.link.nvlink-4.one-way").note
