@@ -18,9 +18,6 @@ Examples
 32.0
 >>> evaluate([intensity], {"batch": 64})
 [64.0]
->>> from helpers.formulas.latex import to_latex
->>> to_latex(2 * variable("B") / variable("s", latex=r"s_w"))
-'\\\\frac{2 B}{s_w}'
 """
 
 from __future__ import annotations
@@ -486,7 +483,9 @@ def formatted(number: Expression, spec: str) -> Expression:
     return Expression("format", (number,), kind=TEXT, value=text, detail=detail)
 
 
-def evaluate(roots: Sequence[Any], variables: Mapping[str, Any]) -> list[Any]:
+def evaluate(
+    roots: Sequence[Any], variables: Mapping[str, Any], bound: Mapping[object, Any] | None = None
+) -> list[Any]:
     """Compute expressions for given values of their variables, in plain Python.
 
     Parameters
@@ -495,6 +494,8 @@ def evaluate(roots: Sequence[Any], variables: Mapping[str, Any]) -> list[Any]:
         What to compute; shared parts are computed once.
     variables : mapping of str to number or str
         A value for each variable's name.
+    bound : mapping, optional
+        A value for each bound variable's ``detail``.
 
     Returns
     -------
@@ -514,7 +515,7 @@ def evaluate(roots: Sequence[Any], variables: Mapping[str, Any]) -> list[Any]:
     """
     memory: dict[int, Any] = {}
     return [
-        _evaluated(root, variables, {}, memory) if isinstance(root, Expression) else root
+        _evaluated(root, variables, dict(bound or {}), memory) if isinstance(root, Expression) else root
         for root in roots
     ]
 

@@ -69,7 +69,7 @@ def to_latex(expression: Any) -> str:
     >>> print(to_latex(2 * (x + 1) / y))
     \frac{2 \left(x + 1\right)}{y}
     >>> print(to_latex(ops.minimum(x, y * 3)))
-    \min\left(x, y \cdot 3\right)
+    \min\left(x, 3 y\right)
     """
     return _write(as_expression(expression), _CASES)
 
@@ -205,10 +205,13 @@ def _factors(node: Expression) -> tuple[list[Expression], list[Expression]]:
 
 
 def _product(factors: list[Expression]) -> str:
-    """Write factors side by side, with a sign only where two would run together."""
+    """Write factors side by side, numbers first, with a sign only where two would run together."""
     code = ""
-    for position, factor in enumerate(factors):
-        piece = _write(factor, _PRODUCT)
+    # sorted() keeps the order of those that are alike
+    for position, factor in enumerate(sorted(factors, key=lambda f: f.operation != "constant")):
+        piece = _write(factor, _SUM if position == 0 else _PRODUCT)
+        if position == 0 and factor.operation != "constant":
+            piece = _write(factor, _PRODUCT)
         if position == 0:
             code = piece
         elif re.match(r"[\d-]|\\frac", piece) or (
