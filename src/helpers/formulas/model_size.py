@@ -64,8 +64,8 @@ def active_expert_parameters(d_model, expert_ffn, top_k, shared_experts):
     unit="1",
     worked={"experts": 8, "top_k": 2, "routed_tokens": 4, "result": 5.46875},
     symbols={"routed_tokens": amount("n", "token", "tokens of the step, all sequences together")},
-    valid="each token picks k different experts uniformly and independently; real routers are "
-    "less even and touch fewer",
+    valid="k at most E; each token picks k different experts uniformly and independently; "
+    "real routers are less even and touch fewer",
 )
 def touched_experts(experts, top_k, routed_tokens):
     return experts * (1 - (1 - top_k / experts) ** routed_tokens)

@@ -53,7 +53,7 @@ def all_reduce_bytes(ranks, size_bytes):
     symbols={"size_bytes": _RANKS["size_bytes"]},
     valid="depends on the number of processes, so it cannot be compared with a link",
     source="nccl-tests",
-    where="PERFORMANCE.md, 'Bandwidth'",
+    where="doc/PERFORMANCE.md, 'Algorithm bandwidth'",
     chapter="parallelism",
 )
 def algorithm_bandwidth(size_bytes, seconds):
@@ -68,7 +68,7 @@ def algorithm_bandwidth(size_bytes, seconds):
     symbols=_RANKS,
     valid="comparable with a link's one-way bandwidth; the factor is 2(n-1)/n for all-reduce only",
     source="nccl-tests",
-    where="PERFORMANCE.md, 'Bus bandwidth'",
+    where="doc/PERFORMANCE.md, 'Bus bandwidth'",
     chapter="parallelism",
 )
 def all_reduce_bus_bandwidth(ranks, size_bytes, seconds):

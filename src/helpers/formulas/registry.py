@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -143,7 +144,13 @@ above 0 (memory bandwidth, in B/s)
             for argument, value in kwargs.items():
                 if argument in known:  # an unknown name is Python's own error below
                     _check(name, argument, value, known[argument])
-            return function(*args, **kwargs)
+            result = function(*args, **kwargs)
+            if isinstance(result, complex) or (
+                isinstance(result, float) and not math.isfinite(result)
+            ):
+                given = dict(zip(parameters, args, strict=False)) | kwargs
+                raise ValueError(f"{name}: {given} gives {result}; it holds for: {valid}")
+            return result
 
         arguments = {key: value for key, value in worked.items() if key != "result"}
         entry = Formula(

@@ -613,8 +613,8 @@ def amdahl_speedup(part, speedup):
         "flops_per_cycle": count("c", "arithmetic of one unit per cycle", "FLOP"),
     },
     valid="the clock of the specification; under load a chip may hold a lower one",
-    source="nvidia-a100-whitepaper",
-    where="Table 1 (108 SMs, 1410 MHz boost)",
+    source="nvidia-a100-2020",
+    where="'A100 SM Architecture' (108 SMs, 1,024 multiply-adds a cycle, 1,410 MHz)",
 )
 def peak_from_clock(units, flops_per_cycle, clock_hz):
     return units * flops_per_cycle * clock_hz
@@ -630,7 +630,7 @@ def peak_from_clock(units, flops_per_cycle, clock_hz):
         "transfers_per_s": rate("r", "1/s", "transfers per second on each wire"),
     },
     valid="no refresh, no turnaround; 80 to 95% is reachable",
-    source="nvidia-ada-whitepaper",
+    source="nvidia-ada-2022",
     where="Appendix A (RTX 4090: 384 bits, 21 Gbit/s)",
 )
 def bandwidth_from_pins(bus_bits, transfers_per_s):
@@ -699,7 +699,7 @@ def mfu(flops_per_token, tokens_per_s, chips, peak_flops_per_s):
     },
     valid="batch size does not enter except through the KV cache",
     source="agarwal-2023",
-    where="section 'Important metrics for LLM serving'",
+    where="section 'Model bandwidth utilization (MBU)'",
 )
 def mbu(bytes_per_step, steps_per_s, bandwidth_bytes_per_s):
     return bytes_per_step * steps_per_s / bandwidth_bytes_per_s

@@ -40,7 +40,7 @@ def request_seconds(first_token_s, step_s, output_tokens):
         "draft_tokens": amount("k", "token", "tokens drafted per round"),
     },
     valid="independent acceptances; the target's own token is counted with the accepted drafts",
-    source="leviathan-2023",
+    source="leviathan-2022",
     where="Eq. 1",
     chapter="serving",
 )

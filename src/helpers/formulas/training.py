@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .registry import formula
-from .symbols import amount, count, rate, share
+from .symbols import Symbol, amount, count, rate
 
 
 @formula(
@@ -50,7 +50,9 @@ def training_flops(parameters, tokens):
     },
     symbols={
         "tokens": count(r"D", "tokens trained on", "token"),
-        "utilisation": share(r"u", "MFU, the share of the peak that is useful"),
+        "utilisation": Symbol(
+            "u", "1", "MFU, the share of the peak that is useful", above=0, at_most=1
+        ),
     },
     valid="no failures, no restarts; the utilisation holds for the whole run",
     source="narayanan-2021",
@@ -100,7 +102,7 @@ _STATE = {
     },
     symbols=_STATE,
     valid="Adam in mixed precision as 2+2+4+4+4; activations and buffers come on top",
-    source="rajbhandari-2020",
+    source="rajbhandari-2019",
     where="Sec. 3.1",
     chapter="precision",
 )
@@ -115,7 +117,7 @@ def state_bytes_per_parameter(weight, gradient, master, momentum, variance):
     worked={"parameters": 7e9, "bytes_per_parameter": 16, "result": 112e9},
     symbols={"bytes_per_parameter": rate("b", "B", "bytes of training state per parameter")},
     valid="activations and buffers come on top",
-    source="rajbhandari-2020",
+    source="rajbhandari-2019",
     where="Sec. 3.1",
     chapter="precision",
 )
@@ -137,7 +139,7 @@ _ADAPTER = {
     worked={"rank": 16, "inputs": 4096, "outputs": 14336, "result": 294_912},
     symbols=_ADAPTER,
     valid="two matrices, inputs x rank and rank x outputs",
-    source="hu-2022",
+    source="hu-2021",
     where="Sec. 4.1",
     chapter="compression",
 )
