@@ -7,6 +7,8 @@ everything drawn as HTML or SVG uses the CSS variable of the same name and so fo
 
 from __future__ import annotations
 
+from typing import Any
+
 #: role -> (light, dark). Text roles keep a contrast of 4.5:1 on ``bg``, data roles 3:1.
 PALETTE: dict[str, tuple[str, str]] = {
     "fg": ("#1c2733", "#e4e8ed"),
@@ -57,3 +59,56 @@ def tokens_css() -> str:
         f"@media screen{{{','.join(_DARK_HOSTS)}{{{dark};color-scheme:dark}}}}"
         f"@media screen and (prefers-color-scheme:dark){{{_SYSTEM_DARK}{{{dark};color-scheme:dark}}}}"
     )
+
+
+def figure_style(font: float = 12.5) -> dict[str, Any]:
+    """Return matplotlib settings for a small figure in the book's colours.
+
+    Parameters
+    ----------
+    font : float
+        Size of all text, in pixels.
+
+    Examples
+    --------
+    >>> import matplotlib as mpl
+    >>> with mpl.rc_context(figure_style()):
+    ...     mpl.rcParams["axes.edgecolor"] == INK["muted"]
+    True
+    """
+    from cycler import cycler  # comes with matplotlib
+
+    return {
+        "svg.hashsalt": "moving-bytes",  # ids that do not change from run to run
+        "svg.fonttype": "none",  # text stays text, in the page's font
+        "font.family": "DejaVu Sans",  # ships with matplotlib: the same metrics everywhere
+        "font.size": font,
+        "axes.labelsize": font,
+        "axes.titlesize": font,
+        "legend.fontsize": font,
+        "xtick.labelsize": font,
+        "ytick.labelsize": font,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.edgecolor": INK["muted"],
+        "axes.labelcolor": INK["fg"],
+        "text.color": INK["fg"],
+        "xtick.color": INK["muted"],
+        "ytick.color": INK["muted"],
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.linewidth": 0.8,
+        "grid.color": INK["grid"],
+        "grid.linewidth": 0.8,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "xtick.minor.size": 0,
+        "ytick.minor.size": 0,
+        "xtick.major.pad": 5,
+        "lines.linewidth": 2.2,
+        "lines.solid_joinstyle": "round",
+        "legend.frameon": False,
+        "mathtext.default": "regular",
+        "figure.dpi": 72,  # points are pixels
+        "axes.prop_cycle": cycler(color=[INK[c] for c in ("c1", "c2", "c3", "c4", "c5")]),
+    }

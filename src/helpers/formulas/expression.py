@@ -514,8 +514,9 @@ def evaluate(
     [9, 10]
     """
     memory: dict[int, Any] = {}
+    free = dict(bound or {})
     return [
-        _evaluated(root, variables, dict(bound or {}), memory) if isinstance(root, Expression) else root
+        _evaluated(root, variables, free, memory) if isinstance(root, Expression) else root
         for root in roots
     ]
 

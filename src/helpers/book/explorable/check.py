@@ -1,9 +1,9 @@
 """Check every setting of an explorable without drawing it.
 
-The recorded expressions give each mark's values at any setting; the axes' maps, which do not change,
-give its pixels; and matplotlib's font metrics give the size of a label. So a check of some thousand
-settings takes a second or two, and finds what a look at a few settings would miss: a dot outside
-the axes, a bar cut off at the top, a label off the picture or across an axis title.
+The recorded expressions give each mark's values at any setting; the axes' maps, which do not
+change, give its pixels; and matplotlib's font metrics give the size of a label. So a check of some
+thousand settings takes a second or two, and finds what a look at a few settings would miss: a dot
+outside the axes, a bar cut off at the top, a label off the picture or across an axis title.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 from helpers.book.explorable.controls import all_positions, flat
 from helpers.book.explorable.drawing import Drawing
 from helpers.book.explorable.marks import Curve
-from helpers.formulas.expression import Expression, evaluate
+from helpers.formulas.expression import evaluate
 
 if TYPE_CHECKING:
     from helpers.book.explorable.figure import Explorable
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 EDGE = 1.5
 #: the engine moves a label sideways to keep it inside; further than this it would part from its dot
 MOST_SHIFT = 40.0
-#: the page's font is not matplotlib's: labels may be a little wider there
-FONT_MARGIN = 1.0
 
 
 class Box(NamedTuple):
@@ -182,7 +180,7 @@ class _Inspector:
         if key not in self.label_sizes:
             font = FontProperties(family="DejaVu Sans", weight=artist.get_fontweight())
             width = TextPath((0, 0), text, size=artist.get_fontsize(), prop=font).get_extents().x1
-            self.label_sizes[key] = (width * FONT_MARGIN, artist.get_fontsize())
+            self.label_sizes[key] = (width, artist.get_fontsize())
         return self.label_sizes[key]
 
 

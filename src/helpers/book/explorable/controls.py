@@ -223,7 +223,7 @@ def check_controls(controls: Mapping[str, Control]) -> None:
     for argument, control in controls.items():
         if not isinstance(control, Control):
             raise TypeError(
-                f"{argument}: {control!r} is not a control; allowed are choice(), powers(), values()"
+                f"{argument}: {control!r} is not a control; allowed: choice(), powers(), values()"
             )
     sliders = sum(not control.is_select for control in controls.values())
     selects = len(controls) - sliders

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter, NullLocator
 
 from helpers.book.explorable.marks import Marks
-from helpers.book.style import INK
+from helpers.book.style import figure_style
 from helpers.formulas.expression import Templates
 
 #: SVG pixels per inch: with 72, matplotlib's points are pixels
@@ -161,47 +161,3 @@ def with_prefix(value: float) -> str:
         if abs(value) >= size:
             return f"{value / size:g}{prefix}"
     return f"{value:g}"
-
-
-def figure_style(font: float) -> dict[str, Any]:
-    """Return matplotlib settings for a small figure in the book's colours.
-
-    Parameters
-    ----------
-    font : float
-        Size of all text, in pixels.
-    """
-    return {
-        "svg.hashsalt": "moving-bytes",  # ids that do not change from run to run
-        "svg.fonttype": "none",  # text stays text, in the page's font
-        "font.family": "DejaVu Sans",  # ships with matplotlib: the same metrics everywhere
-        "font.size": font,
-        "axes.labelsize": font,
-        "axes.titlesize": font,
-        "legend.fontsize": font,
-        "xtick.labelsize": font,
-        "ytick.labelsize": font,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "axes.edgecolor": INK["muted"],
-        "axes.labelcolor": INK["fg"],
-        "text.color": INK["fg"],
-        "xtick.color": INK["muted"],
-        "ytick.color": INK["muted"],
-        "axes.grid": True,
-        "axes.axisbelow": True,
-        "axes.linewidth": 0.8,
-        "grid.color": INK["grid"],
-        "grid.linewidth": 0.8,
-        "xtick.major.size": 0,
-        "ytick.major.size": 0,
-        "xtick.minor.size": 0,
-        "ytick.minor.size": 0,
-        "xtick.major.pad": 5,
-        "lines.linewidth": 2.2,
-        "lines.solid_joinstyle": "round",
-        "legend.frameon": False,
-        "mathtext.default": "regular",
-        "figure.dpi": _DPI,
-        "axes.prop_cycle": mpl.cycler(color=[INK[c] for c in ("c1", "c2", "c3", "c4", "c5")]),
-    }
