@@ -100,7 +100,7 @@ def normalise(notebook) -> None:
         "language": "python",
         "name": "python3",
     }
-    notebook.metadata["language_info"] = {"name": "python"}
+    notebook.metadata["language_info"] = {"name": "python", "pygments_lexer": "ipython3"}
 
 
 def write(notebook, path: Path) -> bool:

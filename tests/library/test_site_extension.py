@@ -30,14 +30,24 @@ def test_two_versions_of_shared_code_both_stay():
     assert pages.drop_repeated_code(first + second + first) == first + second
 
 
-def test_feeders_leave_the_sidebar_and_empty_lists_go_with_them():
-    tree = (
-        '<ul><li><a href="../chapters/roofline.html">Roofline</a>'
-        '<input type="checkbox"/><label>open</label>'
-        '<ul><li><a href="../notebooks/roofline/figures.html">Figures</a></li></ul></li></ul>'
+def _item(name: str, *below: str) -> str:
+    pages_below = "".join(f'<li><a href="../{page}.html">{page}</a></li>' for page in below)
+    return (
+        f'<ul><li class="toctree-l1 has-children"><a href="../{name}.html">{name}</a>'
+        f"<details><summary><i></i></summary><ul>{pages_below}</ul></details></li></ul>"
     )
-    slim = pages._without_feeders(tree)
-    assert "figures" not in slim and "<input" not in slim and slim.count("<ul>") == 1
+
+
+def test_feeders_leave_the_sidebar_and_an_arrow_to_nothing_goes_too():
+    slim = pages._without_feeders(_item("chapters/units", "notebooks/front/units"))
+    assert "front/units" not in slim and "<details" not in slim and "has-children" not in slim
+
+
+def test_other_pages_stay_and_their_arrow_has_a_name():
+    below = ["notebooks/roofline/figures", "notebooks/roofline/measure"]
+    slim = pages._without_feeders(_item("chapters/roofline", *below))
+    assert "figures" not in slim and "measure" in slim
+    assert 'aria-label="Pages of chapters/roofline"' in slim
 
 
 def test_every_icon_that_the_theme_names_is_drawn():

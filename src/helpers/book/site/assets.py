@@ -46,7 +46,6 @@ UNUSED_FILES = (
     "togglebutton.js",
     "togglebutton.css",
     "locales",
-    "images",
     "webpack-macros.html",
     "sbt-webpack-macros.html",
     "scripts/*.map",

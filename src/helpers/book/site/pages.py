@@ -65,12 +65,14 @@ def _without_feeders(toctree) -> str:
         docname = re.sub(r"^(\.\./)+|^\./", "", (link.get("href") or "").split("#")[0])
         if is_feeder(docname.removesuffix(".html")) and "current" not in link.get("class", []):
             link.parent.decompose()
-    for item in soup.select("ul"):
-        if not item.find("li"):
-            parent = item.parent
-            item.decompose()
-            for toggle in parent.find_all(["input", "label", "details"], recursive=False):
-                toggle.decompose()
+    for pages_below in soup.select("details"):
+        owner = pages_below.parent
+        if pages_below.find("li") is None:
+            pages_below.decompose()
+            owner["class"] = [name for name in owner.get("class", []) if name != "has-children"]
+        else:  # the theme's arrow has no name that a screen reader could say
+            name = owner.find("a").get_text(strip=True)
+            pages_below.find("summary")["aria-label"] = f"Pages of {name}"
     return str(soup)
 
 
