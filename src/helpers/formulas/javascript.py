@@ -109,7 +109,8 @@ def to_javascript(roots: Sequence, settings: str = "v") -> Code:
     (['_0 = v.batch + 1'], ['_0 * _0', '_0 / 2'])
     """
     writer = _Writer(settings)
-    numbers = [writer.enter(as_expression(root)) for root in roots]
+    trees = [as_expression(root) for root in roots]  # kept: nodes are known by their id
+    numbers = [writer.enter(tree) for tree in trees]
     for number in numbers:
         writer.uses[number] += 1
     writer.name_shared()
