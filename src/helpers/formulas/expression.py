@@ -407,6 +407,8 @@ def bound_variable(value: Any = None) -> Expression:
 
 def constant(value: Any) -> Expression:
     """Make a leaf from a number, a truth value or a text that does not change."""
+    if value is None:
+        raise TypeError("value: None is not a number, truth value or text")
     value = _unboxed(value)
     # 1, 1.0 and True are equal in Python; the type keeps them apart
     return Expression(
