@@ -92,6 +92,8 @@ def _flat(element: ET.Element) -> str:
 
 def _label_marks(root: ET.Element) -> None:
     """Give each mark's one drawn element its number; a dot becomes a plain circle."""
+    # equal dots share one outline, which only the first of them holds
+    outlines = {"#" + path.get("id", ""): path for path in root.iter(_SVG + "path")}
     for group in root.iter(_SVG + "g"):
         name = group.get("id", "")
         if not name.startswith(MARK_ID):
@@ -99,7 +101,7 @@ def _label_marks(root: ET.Element) -> None:
         number = name.removeprefix(MARK_ID)
         use = group.find(f".//{_SVG}use")
         if use is not None:
-            circle = _circle(use, group.find(f".//{_SVG}path"))
+            circle = _circle(use, outlines[use.get(_HREF, "")])
             clip = next((g.attrib for g in group.iter(_SVG + "g") if "clip-path" in g.attrib), {})
             group.attrib["clip-path"] = clip.get("clip-path", "")
             for child in list(group):

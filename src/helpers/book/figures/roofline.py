@@ -85,7 +85,7 @@ def what_batch_size_buys(ax, m, v):
     intensity = rf.weight_intensity(v.batch, v.width)
     attainable = rf.attainable_flops_per_s(intensity, peak, bandwidth)
     ridge = rf.ridge_point(peak, bandwidth)
-    left, right = 0.4, 20_000
+    left, right = 0.3, 20_000
 
     ax.set(xscale="log", yscale="log", xlim=(left, right), ylim=(1e11, 6e15))
     ax.set(xlabel="FLOP per byte", ylabel="FLOP/s, 16-bit arithmetic")
@@ -161,7 +161,7 @@ def spoof_the_sheet(ax, m, v):
         m.line(ax, [left, p / b, right], [left * b, p, p], color=INK["c4"], ls=style)
     m.dot(ax, v.intensity, read, color=INK["c2"], size=9)
     m.dot(ax, v.intensity, true, color=INK["c1"])
-    m.text(ax, 9, 9 * chip.bandwidth, "memory", dx=-2, dy=-14, color=INK["c1"])
+    m.text(ax, 60, 60 * chip.bandwidth, "memory", dx=-8, dy=-6, ha="right", color=INK["c1"])
     m.text(ax, 90, 90 * chip.one, "link", dx=10, dy=14, color=INK["c4"])
     m.readout(
         f"Memory ridge {chip.peak / chip.bandwidth:,.0f}, read as {peak / bandwidth:,.0f}; "
@@ -183,7 +183,8 @@ def spoof_the_sheet(ax, m, v):
     "operation has two costs and two clocks.*",
     heights=(270, 300),
 )
-def two_clocks(ax, wide):
+def two_clocks(ax, m):
+    wide = m.wide
     ax.axis("off")
     ax.set(xlim=(0, 100), ylim=(0, 100))
     boxes = ((2, "Memory", "c1"), (66, "Arithmetic", "c2"))
@@ -192,7 +193,8 @@ def two_clocks(ax, wide):
         ax.text(left + 16, 94, name, ha="center", weight="bold", color=INK[role])
     for row in range(4):
         for column in range(7):
-            ax.plot(5.5 + column * 4.2, 51 + row * 10.5, "s", ms=7 if wide else 3.5, color=INK["c5"])
+            corner = (4.8 + column * 4, 48.5 + row * 10.5)
+            ax.add_patch(Rectangle(corner, 2.4, 6, color=INK["c5"]))
     for row in range(2):
         for column in range(2):
             ax.text(
@@ -278,7 +280,8 @@ def operations() -> tuple[Operation, ...]:
     "others wait for bytes*. The lower roof is the arithmetic outside of the tensor cores.",
     heights=(380, 330),
 )
-def eight_operations(ax, wide):
+def eight_operations(ax, m):
+    wide = m.wide
     peak, bandwidth, plain = _H100.peak("bf16"), _H100.bandwidth, _H100.peak("fp32")
     ridge = rf.ridge_point(peak, bandwidth)
     ax.set(xscale="log", yscale="log", xlim=(0.04, 60_000), ylim=(1.2e11, 4e15))
@@ -288,13 +291,14 @@ def eight_operations(ax, wide):
     ax.minorticks_off()
     ax.plot([0.04, ridge, 60_000], [0.04 * bandwidth, peak, peak], color=INK["c1"])
     ax.plot([plain / bandwidth, 60_000], [plain, plain], color=INK["c1"], lw=1, ls=DASHED)
+    ax.plot([0.04, ridge], [peak, peak], color=INK["c1"], lw=1, ls=DASHED)
     ax.plot([ridge, ridge], [1.2e11, peak], color=INK["muted"], lw=1, ls=DASHED)
     ax.text(ridge * 1.15, 1.6e11, f"ridge {ridge:.0f}", color=INK["muted"])
-    ax.text(55_000, peak * 1.25, "BF16 tensor cores", ha="right", color=INK["c1"])
+    ax.text(0.05, peak * 1.12, "peak of the BF16 tensor cores" if wide else "BF16 peak", ha="left", color=INK["c1"])
     ax.text(55_000, plain * 0.62, "FP32 units", ha="right", color=INK["c1"])
     for number, op in enumerate(operations(), 1):
         rate = rf.attainable_flops_per_s(op.intensity, _H100.peak(op.dtype), bandwidth)
-        ax.plot(op.intensity, rate, "o", ms=9, mfc=INK["c2"], mec=INK["bg"], zorder=5)
+        m.dot(ax, op.intensity, rate, size=9)
         dx, dy, ha = op.label
         name = op.name.split(",")[0] + (", prefill" if "prefill" in op.name else "")
         words = f"{number} {name}" if wide else str(number)
