@@ -49,7 +49,8 @@ def one_token(ax, m, v):
     y = m.yscale(ax, top, widest="20,000")
     for x, time, color in ((0, moving, INK["c2"]), (1, doing, INK["c1"])):
         m.bar(ax, x, 0.62, 0, y(time), color=color)
-        label = where(time < 10, f"{time:.2f} ms", f"{time:,.0f} ms")
+        short = where(time < 0.1, f"{time:.3f} ms", f"{time:.2f} ms")
+        label = where(time < 10, short, f"{time:,.0f} ms")
         m.text(ax, x, y(time), label, dy=-6, ha="center", weight="bold")
     rate = 1e3 / longest
     speed = f"Each user gets at most {rate:,.0f} tokens/s, all together {rate * v.users:,.0f}. "
