@@ -131,7 +131,7 @@ _GEMM = {"n": count("n", "columns of the right matrix and of the product")}
 
 
 @formula(
-    meaning="arithmetic of a matrix product, (m x k) times (k x n)",
+    meaning="arithmetic of a matrix product, (m × k) times (k × n)",
     symbol="F",
     unit="FLOP",
     worked={"m": 512, "k": 4096, "n": 14336, "result": 60_129_542_144},
