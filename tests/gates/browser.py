@@ -1,0 +1,181 @@
+"""A built site in a real browser with the network cut, and what was seen of each page.
+
+A page is loaded once for each width and theme; every gate of the site reads the same
+observation.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from run import find_browser
+from serve import make_server
+
+WIDE, NARROW = 1280, 390
+HEIGHT = 900
+#: no name resolves but this machine's own address: what a page asks of others fails, and is seen
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+]
+#: complaints of the browser itself that no page causes
+NOT_OURS = ("[Violation]",)
+
+_AFTER_LOAD = """() => ({
+    overflow: document.documentElement.scrollWidth - innerWidth,
+    wide: [...document.body.querySelectorAll('*')].filter(e => {
+        const box = e.getBoundingClientRect();
+        if (box.right <= innerWidth + 1 || box.width == 0) return false;
+        for (let p = e.parentElement; p && p != document.body; p = p.parentElement)
+            if (getComputedStyle(p).overflowX != 'visible') return false;
+        return true;
+    }).slice(0, 3).map(e => e.outerHTML.slice(0, 120)),
+    silent: [...document.querySelectorAll('img:not([alt]), svg')].filter(e =>
+        !e.closest('[aria-hidden=true]') && !(e.tagName == 'svg' &&
+            (e.querySelector(':scope > title') ||
+             e.closest('svg[aria-label], [role=img][aria-label], [role=img][aria-labelledby]')))
+        ).map(e => e.outerHTML.slice(0, 120)),
+    empty: [...document.querySelectorAll('main img[alt=""]')].map(e => e.outerHTML.slice(0, 120)),
+})"""
+
+
+@dataclass
+class Observation:
+    """What loading one page at one width in one theme showed."""
+
+    page: str
+    width: int
+    theme: str
+    console: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    foreign: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+    overflow: dict[int, tuple[int, list[str]]] = field(default_factory=dict)
+    silent: list[str] = field(default_factory=list)
+    axe: list[str] = field(default_factory=list)
+    rules_run: int = 0
+
+
+@cache
+def axe_source() -> str:
+    import axe_playwright_python
+
+    return (Path(axe_playwright_python.__file__).parent / "axe.min.js").read_text("utf-8")
+
+
+class Chromium:
+    """One browser for all tests of the site."""
+
+    def __init__(self):
+        path = os.environ.get("CHROMIUM") or find_browser()
+        if not path:
+            raise FileNotFoundError("no Chromium or Chrome: set CHROMIUM to its path")
+        self._playwright = sync_playwright().start()
+        self.browser = self._playwright.chromium.launch(executable_path=path, args=FLAGS)
+        self._contexts: dict[tuple, object] = {}
+
+    def context(self, width: int, theme: str = "light", **options):
+        """A context that is kept; with ``options`` a fresh one, to be closed by the caller."""
+        wanted = {"viewport": {"width": width, "height": HEIGHT}, "color_scheme": theme, **options}
+        if options:
+            return self.browser.new_context(**wanted)
+        if (width, theme) not in self._contexts:
+            self._contexts[width, theme] = self.browser.new_context(**wanted)
+        return self._contexts[width, theme]
+
+    def close(self) -> None:
+        self.browser.close()
+        self._playwright.stop()
+
+
+class Site:
+    """A folder of built pages, served on the loopback address."""
+
+    def __init__(self, folder: Path, chromium: Chromium):
+        self.folder = folder
+        self.chromium = chromium
+        self._server = make_server(folder)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._seen: dict[tuple[str, int, str], Observation] = {}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def __enter__(self) -> Site:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    @property
+    def pages(self) -> list[str]:
+        """Every HTML page, the search and index pages with them."""
+        return sorted(
+            path.relative_to(self.folder).as_posix()
+            for path in self.folder.rglob("*.html")
+            if "_static" not in path.parts and "_sources" not in path.parts
+        )
+
+    def observe(self, name: str, width: int = WIDE, theme: str = "light") -> Observation:
+        """Load a page once and note all that the gates ask about."""
+        key = (name, width, theme)
+        if key not in self._seen:
+            self._seen[key] = self._load(*key)
+        return self._seen[key]
+
+    def _load(self, name: str, width: int, theme: str) -> Observation:
+        seen = Observation(name, width, theme)
+        page = self.chromium.context(width, theme).new_page()
+        page.on(
+            "console",
+            lambda m: (
+                m.type in ("error", "warning")
+                and not m.text.startswith(NOT_OURS)
+                and seen.console.append(f"{m.type}: {m.text}")
+            ),
+        )
+        page.on("pageerror", lambda error: seen.errors.append(str(error)))
+        page.on("request", lambda r: self._is_foreign(r.url) and seen.foreign.append(r.url))
+        page.on("requestfailed", lambda r: seen.failed.append(f"{r.url} ({r.failure})"))
+        page.on(
+            "response", lambda r: r.status >= 400 and seen.failed.append(f"{r.url} ({r.status})")
+        )
+        try:
+            page.goto(f"{self.address}/{name}", wait_until="load")
+            page.wait_for_timeout(150)  # module scripts run after load
+            found = page.evaluate(_AFTER_LOAD)
+            seen.overflow[width] = (found["overflow"], found["wide"])
+            seen.silent = found["silent"] + found["empty"]
+            page.evaluate(axe_source())
+            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+            seen.rules_run = len(result["passes"]) + len(result["violations"])
+            for violation in result["violations"]:
+                nodes = violation["nodes"]
+                seen.axe.append(
+                    f"{violation['id']} ({violation['impact']}, {len(nodes)} places): "
+                    f"{violation['help']}; such as {nodes[0]['html'][:160]}"
+                )
+            if width == WIDE and theme == "light":
+                page.set_viewport_size({"width": NARROW, "height": HEIGHT})
+                found = page.evaluate(_AFTER_LOAD)
+                seen.overflow[NARROW] = (found["overflow"], found["wide"])
+        finally:
+            page.close()
+        return seen
+
+    def _is_foreign(self, url: str) -> bool:
+        return not url.startswith((self.address + "/", "data:", "blob:", "about:"))

@@ -1,0 +1,65 @@
+"""axe finds nothing, with all rules that it runs by default and no list of exceptions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gates.browser import NARROW, WIDE, Site
+from gates.core import Defect
+from gates.site_loading import page
+
+#: one page of each kind is looked at in both themes and both widths; every page in one of them
+PAGE_TYPES = (
+    "index.html",
+    "chapters/roofline.html",
+    "chapters/two-workloads.html",
+    "chapters/silicon.html",
+    "chapters/claims-ledger.html",
+    "chapters/formula-sheet.html",
+    "chapters/glossary.html",
+    "notebooks/roofline/measure.html",
+    "search.html",
+)
+FEWEST_RULES = 10  # on an all but empty page axe still applies more than that
+
+
+def check(site: Site) -> list[Defect]:
+    """Report what axe finds: every page once, one page of each type in all four settings."""
+    found = []
+    for name in site.pages:
+        settings = [(WIDE, "light")]
+        if name in PAGE_TYPES:
+            settings = [(width, theme) for width in (WIDE, NARROW) for theme in ("light", "dark")]
+        for width, theme in settings:
+            seen = site.observe(name, width, theme)
+            if seen.rules_run < FEWEST_RULES:
+                found.append(Defect(name, 0, f"axe applied only {seen.rules_run} rules"))
+            found += [Defect(name, 0, f"{width} px, {theme}: {fault}") for fault in seen.axe]
+    return found
+
+
+# ---- planted defects ---------------------------------------------------------------------------
+
+
+def text_too_pale(folder: Path) -> str:
+    return page(folder, '<p style="color:#999;background:#fff">Pale.</p>')
+
+
+def too_pale_in_the_dark_only(folder: Path) -> str:
+    style = (
+        "<style>@media(prefers-color-scheme:dark){body{background:#111;color:#eee}"
+        "p{color:#444}}</style>"
+    )
+    return page(folder, "<p>Pale at night.</p>", style)
+
+
+def an_unlabelled_slider(folder: Path) -> str:
+    return page(folder, '<input type="range">')
+
+
+def a_fault_on_a_phone_only(folder: Path) -> str:
+    style = "<style>@media(max-width:600px){p{color:#aaa}}</style>"
+    return page(folder, "<p>Pale on a phone.</p>", style)
+
+
+PLANTS = (text_too_pale, too_pale_in_the_dark_only, an_unlabelled_slider, a_fault_on_a_phone_only)

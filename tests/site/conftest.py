@@ -1,0 +1,35 @@
+"""One browser and one server for all tests of the site."""
+
+import os
+import shutil
+
+import pytest
+
+from gates.browser import Chromium, Site
+from gates.core import ROOT
+
+BUILT = ROOT / "_build" / "html"
+TESTED = ROOT / "_build" / "tested"  # a build beside the tests does not pull pages from under them
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    try:
+        browser = Chromium()
+    except FileNotFoundError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="session")
+def site(chromium):
+    if not (BUILT / "index.html").is_file():
+        pytest.fail(f"{BUILT}: no built site; run `make site` first")
+    shutil.rmtree(TESTED, ignore_errors=True)
+    shutil.copytree(BUILT, TESTED)
+    with Site(TESTED, chromium) as served:
+        yield served
+    shutil.rmtree(TESTED, ignore_errors=True)
