@@ -446,7 +446,7 @@ def format_quantity(
     >>> format_quantity(3.35e12, "GB/s"), format_quantity(85899345920, "GiB")
     ('3,350 GB/s', '80 GiB')
     >>> format_quantity(0.0000042, "s"), format_quantity(153.016, "FLOP/B", decimals=1)
-    ('4.2 us', '153.0 FLOP/B')
+    ('4.2 µs', '153.0 FLOP/B')
     """
     have = getattr(value, "unit", None)
     if unit is None:
@@ -465,7 +465,10 @@ def format_quantity(
         target = _fitting(target, number, digits if decimals is None else 15)
     shown = float(Fraction(number) / target.size) if math.isfinite(number) else number
     text = format_number(shown, digits, decimals)
-    return f"{text}{'' if target.text == '%' else ' '}{target.text}".rstrip()
+    symbol = target.text
+    if symbol.startswith("u") and symbol not in _SYMBOLS:
+        symbol = "µ" + symbol[1:]
+    return f"{text}{'' if symbol == '%' else ' '}{symbol}".rstrip()
 
 
 def _fitting(unit: Unit, number: float, digits: int | None) -> Unit:
