@@ -1,6 +1,6 @@
 // The browser's side of answers.py: read a typed number, judge it, put a miss into words.
 // TABLE (the units of quantities.py, "symbol,prefixes,base,size") and FACTORS come from Python.
-const UNITS = {};                                       // symbol -> [base, size, prefixes]
+const UNITS = { __proto__: null };                                       // symbol -> [base, size, prefixes]
 for (const t of TABLE.split("|")) {
   const [s, kind, base = s, size = 1] = t.split(",");
   UNITS[s] = [base, +size, kind];
@@ -29,12 +29,14 @@ const scale = u => { const [, size, ten, two] = unit(u); return size * 10 ** ten
 const joined = (v, u) => plain(v) + (u && u != "%" ? " " : "") + u;
 const wanted = u => u ? `this answer is in ${u}.` : "this answer is a plain number.";
 
+const HUGE = t => `'${t.trim()}' is too large a number, or divides by zero.`;
 // -> {v, base, bare}, or {error}
 const read = (text, u) => {
   const fail = error => ({ error });
   let t = text.replace(/[\u00a0\u202f]/g, " ").replace(/−/g, "-").trim(), money, m, power = 1;
   const base = unit(u)[0];
   if (!t) return fail("Type a number first.");
+  if (/e[+-]?\d{4}/i.test(t)) return fail(HUGE(text));
   if (m = /^(\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*([+-]?\d{1,4})([^\d.].*)?$/.exec(t)) {
     power = m[1] ** m[2];
     t = "1" + (m[3] || "");
@@ -49,7 +51,7 @@ const read = (text, u) => {
     return fail(`I do not know the unit '${symbol}'; ` + (near.length ? `upper and lower case matter: ${near.join(" or ")}?` : wanted(u)));
   }
   const v = +(m[1].replace(/,/g, "") + "e" + (+(m[2] || 0) + have[2])) / (m[3] || 1) * have[1] * 2 ** have[3] * power;
-  if (!isFinite(v)) return fail(`'${text.trim()}' is too large a number, or divides by zero.`);
+  if (!isFinite(v)) return fail(HUGE(text));
   const bare = !symbol;
   if (!bare && have[0] != base) return fail(`'${t}' measures ${have[0] || "a plain number"}; ${wanted(u)}`);
   return { v, base, bare };

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Literal
 
-from helpers.catalog.quantities import QuantityError, parse_quantity
+from helpers.catalog.quantities import parse_quantity
 
 from .values import show_number, unit_scale
 
@@ -33,8 +33,12 @@ FACTORS: tuple[tuple[float, str], ...] = (
     ),
 )
 
-_POWER = re.compile(r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,4})(?P<unit>[^\d.].*)?")
-_TIMES = re.compile(r"(?P<number>.*?\d\.?)\s*[x*×·]\s*10\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,3})(?P<rest>[^\d.].*)?")
+_POWER = re.compile(
+    r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,4})(?P<unit>[^\d.].*)?"
+)
+_TIMES = re.compile(
+    r"(?P<number>.*?\d\.?)\s*[x*×·]\s*10\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,3})(?P<rest>[^\d.].*)?"
+)
 
 
 @dataclass(frozen=True)
@@ -78,13 +82,21 @@ def read_answer(text: str, unit: str) -> Reading:
     written = re.sub(r"[\u00a0\u202f]", " ", str(text)).replace("−", "-").strip()
     if not written:
         raise ValueError("Type a number first.")
+    if re.search(r"e[+-]?\d{4}", written, re.IGNORECASE):
+        raise ValueError(f"'{text}' is too large or too small a number.")
     power = 1.0
     if match := _POWER.fullmatch(written):
-        power = float(match["base"]) ** int(match["power"])
+        try:
+            power = float(match["base"]) ** int(match["power"])
+        except ArithmeticError:
+            raise ValueError(f"'{text}' is too large a number, or divides by zero.") from None
         written = "1" + (match["unit"] or "")
     elif match := _TIMES.fullmatch(written):
         written = f"{match['number']}e{int(match['power'])}{match['rest'] or ''}"
-    quantity = parse_quantity(written)
+    try:
+        quantity = parse_quantity(written)
+    except ArithmeticError:
+        raise ValueError(f"'{text}' is not a number we can hold.") from None
     value, have = float(quantity) * power, quantity.unit
     if have == "%":
         value, have = value / 100, ""
@@ -165,9 +177,11 @@ def judge(
     if near(answer):
         return Verdict("right")
     _, size = unit_scale(unit)
-    if reading.bare and size != 1 and abs(value * size - answer) <= (
-        relative * abs(answer) + absolute
-    ) * (1 + 1e-9):
+    if (
+        reading.bare
+        and size != 1
+        and abs(value * size - answer) <= (relative * abs(answer) + absolute) * (1 + 1e-9)
+    ):
         meant = f"{plain(value)}{'' if unit == '%' else ' '}{unit}"
         return Verdict(
             "retry",
@@ -188,7 +202,9 @@ def judge(
     if abs(value * answer - 1) <= 0.005:
         return Verdict("wrong", "Upside down: you divided the other way round.")
     direction = "high" if ratio > 1 else "low"
-    return Verdict("wrong", f"Too {direction}, by a factor of {plain(size, 2 if size >= 2 else 3)}.")
+    return Verdict(
+        "wrong", f"Too {direction}, by a factor of {plain(size, 2 if size >= 2 else 3)}."
+    )
 
 
 def plain(value: float, digits: int = 6) -> str:

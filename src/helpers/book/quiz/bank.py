@@ -28,7 +28,8 @@ from pydantic import (
 import helpers.catalog
 
 from . import values as _values
-from .values import ValueSpec, evaluate, fill, parse_spec
+from .richtext import paragraphs
+from .values import evaluate, fill, parse_spec
 
 #: where the book's questions are
 FOLDER = Path(helpers.catalog.__file__).parent / "data" / "questions"
@@ -340,7 +341,8 @@ def _read(path: Path) -> list[Question]:
     if not isinstance(raw, dict) or set(raw) != {"chapter", "questions"}:
         found = sorted(map(str, raw)) if isinstance(raw, dict) else type(raw).__name__
         raise QuestionError(
-            f"{path.name}: the file has {found}; it must have the two keys 'chapter' and 'questions'"
+            f"{path.name}: the file has {found}; it must have the two keys 'chapter' and "
+            "'questions'"
         )
     if not isinstance(raw["questions"], list):
         raise QuestionError(f"{path.name}: field questions: must be a list")
@@ -387,8 +389,8 @@ def _check_computes(name: str, question: Question) -> None:
     field = "values"
     try:
         known = question.evaluated()
-        for field, text in _texts(question):
-            fill(text, known)
+        for field, text in _texts(question):  # noqa: B007 (named in the error below)
+            paragraphs(fill(text, known))
         if isinstance(question, _Numeric):
             field = "answer"
             answer = question.number()

@@ -62,17 +62,20 @@ class QuizView:
         return (
             f'<style data-mb="tokens">{style.tokens_css()}</style>'
             f'<style data-mb="quiz">{shared_css()}</style>'
-            f'<section class="{self._classes}" data-quiz="{self.name}" aria-label="{title}" '
-            f'data-lm-suppress-shortcuts="true"><p class="mb-t">{title}</p>{self._body}</section>'
+            f'<div role="group" class="{self._classes}" data-quiz="{self.name}" aria-label="{title}" '
+            f'data-lm-suppress-shortcuts="true"><p class="mb-t">{title}</p>{self._body}</div>'
             f'<script type="module" data-mb="quiz">{shared_js()}</script>'
-            f'<script type="module">(globalThis.mbQuiz??=[]).push(["{self.name}",{payload}])</script>'
+            '<script type="module">(globalThis.mbQuiz??=[])'
+            f'.push(["{self.name}",{payload}])</script>'
         )
 
     def __repr__(self) -> str:
         return f"<{self.title}: shown as HTML>"
 
 
-def show(chapter: str, group: str, *, source: Bank | None = None) -> QuizView:
+def show(
+    chapter: str, group: str, *, title: str | None = None, source: Bank | None = None
+) -> QuizView:
     """The questions of one group.
 
     Parameters
@@ -81,6 +84,8 @@ def show(chapter: str, group: str, *, source: Bank | None = None) -> QuizView:
         Id of the chapter, ``"roofline"``.
     group : str
         Which of the chapter's groups.
+    title : str, optional
+        The line above the questions; "Check yourself" and the group's id by default.
     source : Bank, optional
         Another bank than the book's own.
 
@@ -97,7 +102,8 @@ def show(chapter: str, group: str, *, source: Bank | None = None) -> QuizView:
     questions = (source or bank()).group(chapter, group)
     body = "".join(_question(q, i + 1) for i, q in enumerate(questions))
     data = {q.id: _data(q) for q in questions}
-    return QuizView(f"{chapter}.{group}", "Check yourself", body, data)
+    title = title or f"Check yourself: {group.replace('-', ' ')}"
+    return QuizView(f"{chapter}.{group}", title, body, data)
 
 
 def predictions(chapter: str, *, source: Bank | None = None) -> QuizView:
@@ -158,11 +164,15 @@ def _details(question: Question, reasons: str, before: str = "", tag: str = "ul"
 
 
 def _choices(question: Question, kind: str, texts: Sequence[str]) -> str:
-    return '<div class="mb-c">' + "".join(
-        f'<label class="mb-l"><input type="{kind}" name="a"><b>{_LETTERS[i]}</b>'
-        f"<span>{_prose(question, text)}</span></label>"
-        for i, text in enumerate(texts)
-    ) + "</div>"
+    return (
+        '<div class="mb-c">'
+        + "".join(
+            f'<label class="mb-l"><input type="{kind}" name="a"><b>{_LETTERS[i]}</b>'
+            f"<span>{_prose(question, text)}</span></label>"
+            for i, text in enumerate(texts)
+        )
+        + "</div>"
+    )
 
 
 def _reason(question: Question, head: str, reason: str) -> str:
@@ -196,17 +206,20 @@ def _question(question: Question, number: int) -> str:
         reasons = "".join(
             f"<li><b>{_prose(q, item.text)}.</b> {_prose(q, item.reason)}</li>" for item in q.items
         )
-        return _form(q, number, f'{ends}<ol class="mb-o">{items}</ol>', _details(q, reasons, tag="ol"))
+        return _form(
+            q, number, f'{ends}<ol class="mb-o">{items}</ol>', _details(q, reasons, tag="ol")
+        )
     if isinstance(q, Number):
-        _, size = unit_scale(q.unit)
-        bare = "" if q.unit in ("", "%") else f"a number alone is read in {unit_scale(q.unit)[0]}; "
+        base, _ = unit_scale(q.unit)
+        bare = f"a number alone is read in {base}; " if base not in ("", q.unit) else ""
         of = f"in {q.unit}; " if q.unit else ""
         note = html.escape(f"{of}{bare}accepted within {q.tolerance}")
         known = q.evaluated()
         reasons = "".join(
             _reason(
                 q,
-                html.escape(show_number(evaluate(e.value, known, unit=q.unit), q.unit, q.digits)) + ":",
+                html.escape(show_number(evaluate(e.value, known, unit=q.unit), q.unit, q.digits))
+                + ":",
                 e.reason,
             )
             for e in q.common_errors
@@ -242,9 +255,8 @@ def _data(question: Question) -> dict:
     relative, absolute = parse_tolerance(q.tolerance, q.unit)
     known = q.evaluated()
     errors = [float(evaluate(e.value, known, unit=q.unit)) for e in q.common_errors]
-    return {
-        "k": "number", "a": float(q.number()), "u": q.unit, "r": relative, "s": absolute, "e": errors,
-    }  # fmt: skip
+    answer = {"a": float(q.number()), "u": q.unit, "r": relative, "s": absolute, "e": errors}
+    return {"k": "number", **answer}
 
 
 def unit_table() -> str:
@@ -287,7 +299,10 @@ def shared_js() -> str:
 
 
 #: what must keep its spaces: strings, templates, and regular expressions after = ( or !
-_KEPT = re.compile(r"""("(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`|(?<=[=(!] )/(?:[^/\\\n]|\\.)+/|(?<=[=(!])/(?:[^/\\\n]|\\.)+/)""")
+_KEPT = re.compile(
+    r"""("(?:[^"\\]|\\.)*"|`(?:[^`\\]|\\.)*`"""
+    r"""|(?<=[=(!] )/(?:[^/\\\n]|\\.)+/|(?<=[=(!])/(?:[^/\\\n]|\\.)+/)"""
+)
 
 
 def squeeze(code: str) -> str:
@@ -305,7 +320,11 @@ def squeeze(code: str) -> str:
     code = re.sub(r"\n\s*", "\n", code).strip()
     parts = _KEPT.split(code)
     parts[::2] = [
-        re.sub(r",?\n([}\])])", r"\1", re.sub(r" ?(?<!\+ )([=*/<>!&|?:;,{}()\[\]+-]) ?(?![+-])", r"\1", part))
+        re.sub(
+            r",?\n([}\])])",
+            r"\1",
+            re.sub(r" ?(?<!\+ )([=*/<>!&|?:;,{}()\[\]+-]) ?(?![+-])", r"\1", part),
+        )
         for part in parts[::2]
     ]
     return "".join(parts)

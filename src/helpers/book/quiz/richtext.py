@@ -54,7 +54,9 @@ def paragraphs(text: str) -> str:
     >>> paragraphs("one\\n\\ntwo")
     'one<br><br>two'
     """
-    return "<br><br>".join(inline(" ".join(part.split())) for part in re.split(r"\n\s*\n", text.strip()))
+    return "<br><br>".join(
+        inline(" ".join(part.split())) for part in re.split(r"\n\s*\n", text.strip())
+    )
 
 
 def as_plain(text: str) -> str:

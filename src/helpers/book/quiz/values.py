@@ -59,6 +59,8 @@ _FORMS = (
     "a number, a quantity such as '3.35 TB/s', a catalog path such as h100-sxm.peak.bf16, a name "
     "from values, '= arithmetic', {formula: ..., args: ...} or {given: ...}"
 )
+#: units that a formula's argument or result must agree in; counts and ratios are left alone
+_STRICT = frozenset({"B", "B/s", "FLOP", "FLOP/s", "FLOP/B", "s", "W", "J", "token/s"})
 _FUNCTIONS: dict[str, Callable[..., float]] = {
     "min": min,
     "max": max,
@@ -206,16 +208,28 @@ def _resolve(spec: ValueSpec, names: Mapping[str, Any]) -> Any:
     if isinstance(spec, Formula):
         function = _formula(spec.formula)
         arguments = {name: _resolve(value, names) for name, value in spec.args}
-        try:
-            result = function(**arguments)
-        except TypeError as error:
-            raise ValueError(f"formula {spec.formula}: {error}") from error
-        return result if spec.field is None else _attribute(spec.formula, result, spec.field)
+        return _call(spec, function, arguments)
     if spec in names:
         return names[spec]
     if re.match(r"[$+-]?\.?\d", spec):
         return parse_quantity(spec)
     return catalog_value(spec)
+
+
+def _call(spec: Formula, function: Callable[..., Any], arguments: Mapping[str, Any]) -> Any:
+    """Call a formula; where it is registered, hold the units of arguments and result together."""
+    entry = getattr(function, "formula", None)
+    for name, value in arguments.items():
+        have, symbol = getattr(value, "unit", ""), entry and entry.symbols.get(name)
+        if have in _STRICT and symbol and symbol.unit in _STRICT and have != symbol.unit:
+            raise ValueError(f"formula {spec.formula}: {name} is in {symbol.unit}, but gets {have}")
+    try:
+        result = function(**arguments)
+    except TypeError as error:
+        raise ValueError(f"formula {spec.formula}: {error}") from error
+    if spec.field is not None:
+        return _attribute(spec.formula, result, spec.field)
+    return Quantity(result, entry.unit) if entry and entry.unit in _STRICT else result
 
 
 def _attribute(name: str, result: Any, field: str) -> Any:
