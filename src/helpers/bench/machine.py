@@ -37,9 +37,9 @@ Pattern = Literal["read", "update", "copy", "triad"]
 Stream = Literal["read", "update", "write"]
 
 #: bytes that a pattern moves, as multiples of (one array's bytes)
-ARRAY_PASSES: dict[str, int] = {"read": 1, "update": 2, "copy": 2, "triad": 3}
+ARRAY_PASSES: dict[str, int] = {"read": 2, "update": 2, "copy": 2, "triad": 3}
 #: arrays that a pattern touches: its working set
-ARRAYS: dict[str, int] = {"read": 1, "update": 1, "copy": 2, "triad": 3}
+ARRAYS: dict[str, int] = {"read": 2, "update": 1, "copy": 2, "triad": 3}
 
 
 class _Record(BaseModel):
@@ -52,7 +52,7 @@ class BandwidthPoint(_Record):
     Attributes
     ----------
     pattern : {"read", "update", "copy", "triad"}
-        ``s = sum(x)``; ``x *= s``; ``y = x``; ``z = x + s * y``.
+        ``s = x . y`` (numpy: ``max(x)``); ``x *= s``; ``y = x``; ``z = x + s * y``.
     library : str
         ``"torch"`` or ``"numpy"``.
     working_set_bytes : int
@@ -131,7 +131,12 @@ class MachineCard(_Record):
         Time of a call that does nearly nothing: ``"python call"``, ``"numpy add"``,
         ``"torch add"``, on a GPU ``"kernel launch"``.
     exponential, exponential_elements : Measurement, int
-        ``exp`` over that many elements in a cache: explains a softmax, predicts nothing.
+        ``exp2`` over that many elements in a cache: a second, lower ceiling of arithmetic.
+    thread_team_s : float
+        What sending work to all threads and waiting for them adds to a call. Explains, predicts
+        nothing.
+    new_page_s : float
+        First touch of a page of fresh memory, for each 4 KiB. Explains, predicts nothing.
     """
 
     schema_version: Literal[1] = SCHEMA_VERSION
@@ -148,6 +153,8 @@ class MachineCard(_Record):
     overheads: dict[str, Measurement]
     exponential: Measurement | None = None
     exponential_elements: int = Field(default=0, ge=0)
+    thread_team_s: float = Field(default=0.0, ge=0)
+    new_page_s: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")
     def _complete(self) -> MachineCard:
@@ -155,8 +162,8 @@ class MachineCard(_Record):
         missing = [p for p in ("read", "update", "copy") if p not in have]
         if missing:
             raise ValueError(f"bandwidth: no point for {', '.join(missing)} with all threads")
-        if not any(p.dtype == "fp32" for p in self.matmul):
-            raise ValueError("matmul: no fp32 point")
+        if "fp32" not in self.dtypes:
+            raise ValueError("matmul: no fp32 point with all threads")
         return self
 
     # ---- what the machine can do ---------------------------------------------------------
@@ -168,8 +175,9 @@ class MachineCard(_Record):
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """Dtypes with a measured matmul rate."""
-        return tuple(dict.fromkeys(p.dtype for p in self.matmul))
+        """Dtypes with a matmul rate measured with all threads."""
+        points = (p for p in self.matmul if p.measurement.threads == self.threads)
+        return tuple(dict.fromkeys(p.dtype for p in points))
 
     @property
     def thread_counts(self) -> tuple[int, ...]:
@@ -433,6 +441,12 @@ class MachineCard(_Record):
             rows.append(("caches", ", ".join(sizes)))
         for name, measurement in self.overheads.items():
             rows.append((name, format_seconds(measurement.median_s)))
+        if self.exponential_s:
+            rows.append(("exponentials", f"{1e-9 / self.exponential_s:.3g} G/s"))
+        if self.thread_team_s:
+            rows.append(("calling all threads", format_seconds(self.thread_team_s)))
+        if self.new_page_s:
+            rows.append(("new page (4 KiB)", format_seconds(self.new_page_s)))
         rows.append(("ridge, fp32", f"{self.ridge('fp32'):.3g} FLOP/B"))
         return rows
 

@@ -5,9 +5,11 @@ machine card; :func:`measure` runs it; :func:`compare` puts both side by side an
 difference is made of. The counts are those of :mod:`helpers.formulas.roofline`.
 
 The prediction is the roofline's bound and nothing else: the longer of arithmetic at the card's
-peak and bytes at the card's bandwidth *for that working set*. No constant is fitted to the
-operations. Those that the card was measured with (copy, triad, square matrix product) are shown
-but do not count as predictions.
+rates and bytes at the card's bandwidth *for that working set*. Arithmetic has two rates:
+multiplications and additions at the peak of a matrix product, exponentials at what ``exp2``
+reaches, since both keep the same vector units busy. No constant is fitted to the operations.
+Those that the card was measured with (copy, triad, square matrix product) are shown but do not
+count as predictions.
 """
 
 from __future__ import annotations
@@ -51,7 +53,9 @@ class Operation:
     calls : int
         Library calls it takes; each costs a dispatch.
     exponentials : int
-        How many of the FLOPs are exponentials: far dearer than the one FLOP they count.
+        Exponentials (a tanh counts as one): far dearer than the one FLOP they count as.
+    fresh_bytes : float
+        Bytes of output that the call allocates anew from the system.
     built_the_card : bool
         Whether the card was measured with this very operation.
     remark : str
@@ -68,6 +72,7 @@ class Operation:
     build: Callable[[str], Callable[[], Any]] = field(repr=False)
     calls: int = 1
     exponentials: int = 0
+    fresh_bytes: float = 0
     built_the_card: bool = False
     remark: str = ""
 
@@ -86,7 +91,7 @@ class Operation:
 
 
 def _stream(name: str, elements: int, kind: str) -> Operation:
-    """Copy, triad, axpy or a chain of three elementwise calls over fp32 arrays."""
+    """Copy, scale, triad, axpy or a chain of three elementwise calls over fp32 arrays."""
     array = elements * FP32
 
     def build(device: str) -> Callable[[], Any]:
@@ -96,6 +101,8 @@ def _stream(name: str, elements: int, kind: str) -> Operation:
         y = torch.ones(elements, device=device)
         if kind == "copy":
             return lambda: y.copy_(x)
+        if kind == "scale":
+            return lambda: torch.mul(x, 2.0, out=y)
         if kind == "triad":
             z = torch.ones(elements, device=device)
             return lambda: torch.add(x, y, alpha=2.0, out=z)
@@ -111,6 +118,7 @@ def _stream(name: str, elements: int, kind: str) -> Operation:
 
     counts = {  # arrays: FLOPs per element, read, updated, written, touched, calls
         "copy": (0, 1, 0, 1, 2, 1),
+        "scale": (1, 1, 0, 1, 2, 1),
         "triad": (2, 2, 0, 1, 3, 1),
         "axpy": (2, 1, 1, 0, 2, 1),
         "chain": (3, 1, 2, 1, 2, 3),
@@ -194,7 +202,9 @@ def _layer_norm(name: str, rows: int, columns: int) -> Operation:
         write_bytes=array,
         working_set_bytes=2 * array,
         build=build,
-        remark="a fresh output for each call: the allocator may hand out cold pages",
+        # this call returns a new array; a large one comes from the system page by page
+        fresh_bytes=array if array > 32 * 2**20 else 0,
+        remark="mean and variance in a pass of their own",
     )
 
 
@@ -225,7 +235,9 @@ def _gemm(name: str, m: int, k: int, n: int, dtype: str = "fp32") -> Operation:
         working_set_bytes=moved,
         build=build,
         built_the_card=m == k == n and m >= 256,
-        remark="" if n == 1 else "blocks are copied into an order the kernel likes (packing)",
+        remark="the library's kernel for a matrix times a vector"
+        if n == 1
+        else "blocks are first copied into the order that the kernel reads (packing)",
     )
 
 
@@ -251,7 +263,7 @@ def _attention(name: str, heads: int, queries: int, keys: int, head_dim: int) ->
         working_set_bytes=moved,
         build=build,
         exponentials=heads * pairs,
-        remark="softmax between the two products is not counted",
+        remark="small tiles of the two products, and the softmax's other passes",
     )
 
 
@@ -301,6 +313,8 @@ def operations() -> list[Operation]:
         _stream("copy, 128 MiB", 16 * 2**20, "copy"),
         _stream("triad, 144 MiB", 12 * 2**20, "triad"),
         _gemm("GEMM 1024, square", 1024, 1024, 1024),
+        _stream("scale, 128 MiB", 16 * 2**20, "scale"),
+        _stream("scale, 4 MiB", 512 * 2**10, "scale"),
         _stream("axpy, 128 MiB", 16 * 2**20, "axpy"),
         _stream("axpy, 2 MiB", 256 * 2**10, "axpy"),
         _stream("elementwise chain, 128 MiB", 16 * 2**20, "chain"),
@@ -310,6 +324,7 @@ def operations() -> list[Operation]:
         _softmax("softmax, 128 MiB", 8192, 2048),
         _softmax("softmax, 4 MiB", 512, 1024),
         _layer_norm("layer norm, 128 MiB", 8192, 2048),
+        _layer_norm("layer norm, 4 MiB", 512, 1024),
         _gemm("GEMV, 128 MiB", 8192, 4096, 1),
         _gemm("GEMV, 4 MiB", 1024, 1024, 1),
         _gemm("GEMM small, 64", 64, 64, 64),
@@ -391,7 +406,7 @@ class Prediction:
     Attributes
     ----------
     compute_s : float
-        FLOPs at the card's peak of the dtype.
+        FLOPs at the card's peak of the dtype, exponentials at the card's rate of them.
     memory_s : float
         Bytes at the card's cost per byte, by kind of stream, for this working set.
     dispatch_s : float
@@ -454,8 +469,9 @@ def predict(op: Operation, card: MachineCard, threads: int | None = None) -> Pre
         if count
     )
     peak = card.peak(op.dtype, threads)
+    exponentials_s = op.exponentials * (card.exponential_s or 1.0 / peak)
     return Prediction(
-        compute_s=op.flops / peak,
+        compute_s=(op.flops - op.exponentials) / peak + exponentials_s,
         memory_s=memory_s,
         dispatch_s=op.calls * card.dispatch_s,
         level=card.cache_level(size),
@@ -603,7 +619,7 @@ class Row:
     operation: Operation
     prediction: Prediction
     measurement: Measurement
-    exponential_s: float | None = None
+    card: MachineCard
 
     @property
     def name(self) -> str:
@@ -634,18 +650,17 @@ class Row:
     def parts_s(self) -> dict[str, float]:
         """What the measured time is made of, in seconds; the parts add up to it.
 
-        ``bound`` is the prediction. Of what is left, ``calls`` and ``exponentials`` are taken
-        from the card, ``no overlap`` is at most the shorter of the two terms, and ``unexplained``
-        is the rest, negative where the machine beat the bound.
+        ``bound`` is the prediction. Of what is left, ``calls`` (dispatch), ``new pages`` and
+        ``threads`` are priced by the card, ``no overlap`` is at most the shorter of the two
+        terms, and ``unexplained`` is the rest, negative where the machine beat the bound.
         """
         left = self.measurement.median_s - self.prediction.max_s
         parts = {"bound": self.prediction.max_s}
-        hidden = self.prediction.sum_s - self.prediction.max_s
-        exponentials = (self.exponential_s or 0.0) * self.operation.exponentials
         for name, most in (
             ("calls", self.prediction.dispatch_s),
-            ("exponentials", exponentials),
-            ("no overlap", hidden),
+            ("new pages", self.operation.fresh_bytes / 4096 * self.card.new_page_s),
+            ("threads", self.operation.calls * self.card.thread_team_s),
+            ("no overlap", self.prediction.sum_s - self.prediction.max_s),
         ):
             parts[name] = max(0.0, min(left, most))
             left -= parts[name]
@@ -659,15 +674,15 @@ class Row:
         shares = {name: s / measured for name, s in parts.items() if name != "bound"}
         if self.ratio < 1:
             within = abs(1 - self.ratio) <= 0.05 + self.measurement.spread
-            why = (
-                "within the noise of card and measurement"
-                if within
-                else "its streams overlap better than those of the probe"
-            )
+            if within:
+                why = "within the noise of card and measurement"
+            else:
+                why = "its streams overlap better than the probe's, one by one"
             return f"{1 - self.ratio:.0%} faster than the bound: {why}"
         words = {
             "calls": "the calls themselves",
-            "exponentials": "exponentials",
+            "new pages": "new pages for the output",
+            "threads": "calling all threads",
             "no overlap": "arithmetic and transfers that do not overlap",
         }
         told = [
@@ -839,9 +854,8 @@ def compare(
         raise ValueError(
             f"run: measured on {run.environment.label}, but the card is of {card.label}"
         )
-    exponential_s = card.exponential_s
     rows = tuple(
-        Row(op, predict(op, card), run.measurements[op.name], exponential_s)
+        Row(op, predict(op, card), run.measurements[op.name], card)
         for op in ops
         if op.name in run.measurements
     )

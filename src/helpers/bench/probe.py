@@ -21,6 +21,7 @@ from helpers.bench.machine import ARRAYS, BandwidthPoint, MachineCard, MatmulPoi
 from helpers.bench.timing import (
     Measurement,
     rotating_copies,
+    round_significant,
     time_call,
     time_cuda,
     torch_threads,
@@ -110,8 +111,8 @@ def _torch_patterns(working_set_bytes: int, device: str) -> dict[str, Callable[[
         return torch.ones(max(1, working_set_bytes // ARRAYS[pattern] // 4), device=device)
 
     def read() -> Callable[[], Any]:
-        x = array("read")
-        return lambda: x.sum()
+        x, y = array("read"), array("read")
+        return lambda: torch.dot(x, y)
 
     def update() -> Callable[[], Any]:
         x = array("update")
@@ -136,7 +137,8 @@ def _numpy_patterns(working_set_bytes: int) -> dict[str, Callable[[], Any]]:
         return np.ones(max(1, working_set_bytes // ARRAYS[pattern] // 4), dtype=np.float32)
 
     def read() -> Callable[[], Any]:
-        x = array("read")
+        # not a dot product: numpy's goes to a BLAS that may use several threads
+        x = np.ones(max(1, working_set_bytes // 4), dtype=np.float32)
         return lambda: x.max()
 
     def copy() -> Callable[[], Any]:
@@ -239,7 +241,7 @@ def _matmul(
 
 
 #: a size that sits in a cache and is large enough for all threads to take part
-EXPONENTIALS = 2**18
+EXPONENTIALS = 2**19
 
 
 def _exponential(samples: int, device: str = "cpu") -> Measurement:
@@ -248,8 +250,37 @@ def _exponential(samples: int, device: str = "cpu") -> Measurement:
     x = torch.rand(EXPONENTIALS, device=device)
     y = torch.empty_like(x)
     if device == "cuda":
-        return time_cuda(lambda: torch.exp(x, out=y), name="exp", samples=samples)
-    return time_call(lambda: torch.exp(x, out=y), name="exp", samples=samples)
+        return time_cuda(lambda: torch.exp2(x, out=y), name="exp2", samples=samples)
+    # base two, as the hardware and fast softmax kernels do it: exp(x) = exp2(x * log2(e))
+    return time_call(lambda: torch.exp2(x, out=y), name="exp2", samples=samples)
+
+
+def _thread_team_s(samples: int, threads: int) -> float:
+    """What all threads add to a call: the same work on all, less its share on one."""
+    import torch
+
+    if threads == 1:
+        return 0.0
+    x = torch.ones(2**16)
+    y = torch.empty_like(x)
+    call = lambda: torch.add(x, 1.0, out=y)  # noqa: E731 (a timed expression)
+    together = time_call(call, samples=samples).median_s
+    with torch_threads(1):
+        alone = time_call(call, samples=samples).median_s
+    return max(0.0, together - alone / threads)
+
+
+def _new_page_s(samples: int) -> float:
+    """Cost of the first touch of 4 KiB: the system has to find, clear and map the page."""
+    import torch
+
+    # larger than what an allocator keeps for later, so that each call gets new pages
+    elements = 64 * MIB // 4
+    kept = torch.ones(elements)
+    fresh = time_call(lambda: torch.ones(elements), samples=samples, min_sample_s=0.01)
+    again = time_call(lambda: kept.fill_(1.0), samples=samples, min_sample_s=0.01)
+    pages = 64 * MIB / 4096
+    return max(0.0, (fresh.median_s - again.median_s) / pages)
 
 
 def _overheads(samples: int) -> dict[str, Measurement]:
@@ -328,6 +359,8 @@ def probe(
             say.say("what a call costs")
             overheads = _overheads(samples)
             exponential = _exponential(samples)
+            thread_team_s = _thread_team_s(samples, threads)
+            new_page_s = _new_page_s(samples)
             for count in sorted({threads, 1}, reverse=True):
                 with torch_threads(count):
                     part = 0.3 if count == threads else 0.12
@@ -374,6 +407,8 @@ def probe(
         overheads={name: m.rounded() for name, m in overheads.items()},
         exponential=exponential.rounded(),
         exponential_elements=EXPONENTIALS,
+        thread_team_s=round_significant(thread_team_s),
+        new_page_s=round_significant(new_page_s),
     )
 
 
@@ -381,7 +416,7 @@ def _rounded(point: Any) -> Any:
     """The same point with its samples rounded to what a timing can carry."""
     update: dict[str, Any] = {"measurement": point.measurement.rounded()}
     if isinstance(point, BandwidthPoint):
-        update["call_s"] = float(f"{point.call_s:.3e}")
+        update["call_s"] = round_significant(point.call_s)
     return point.model_copy(update=update)
 
 
@@ -490,9 +525,8 @@ def main(arguments: list[str] | None = None) -> int:
     device = "cuda" if options.gpu else "cpu"
     if options.show:
         found = load_card(device)
-        print(found.message)
-        if found.card is not None:
-            print(found.card.summary())
+        summary = "\n" + found.card.summary() if found.card is not None else ""
+        print(found.message + summary)
         return 0 if found.card is not None else 1
     try:
         card = probe(quick=not options.full, device=device)

@@ -415,7 +415,8 @@ def time_cuda(
 
     calls, elapsed = 1, sample(1)
     while elapsed < min_sample_s:
-        calls = max(calls + 1, math.ceil(calls * min(10.0, 1.2 * min_sample_s / max(elapsed, 1e-6))))
+        growth = min(10.0, 1.2 * min_sample_s / max(elapsed, 1e-6))
+        calls = max(calls + 1, math.ceil(calls * growth))
         elapsed = sample(calls)
     times = tuple(max(sample(calls) / calls, 1e-10) for _ in range(samples))
     return Measurement(
