@@ -85,14 +85,14 @@ def what_batch_size_buys(ax, m, v):
     intensity = rf.weight_intensity(v.batch, v.width)
     attainable = rf.attainable_flops_per_s(intensity, peak, bandwidth)
     ridge = rf.ridge_point(peak, bandwidth)
-    left, right = 0.3, 20_000
+    left, right = 0.4, 20_000
 
-    ax.set(xscale="log", yscale="log", xlim=(left, right), ylim=(1e11, 6e15))
+    ax.set(xscale="log", yscale="log", xlim=(left, right), ylim=(4e10, 6e15))
     ax.set(xlabel="FLOP per byte", ylabel="FLOP/s, 16-bit arithmetic")
     m.vline(ax, ridge, color=INK["muted"], lw=1, ls=DASHED)
     m.line(ax, [left, ridge, right], [left * bandwidth, peak, peak])
     m.dot(ax, intensity, attainable)
-    m.text(ax, ridge, 1.3e11, f"ridge {ridge:.0f}", dx=5, color=INK["muted"])
+    m.text(ax, ridge, 5e10, f"ridge {ridge:.0f}", dx=5, color=INK["muted"])
     bound = where(intensity < ridge, "memory-bound", "compute-bound")
     at = minimum(intensity, 300)  # keeps the words inside the picture
     m.text(ax, at, attainable, bound, dx=11, dy=19, color=INK["c2"], weight="bold")

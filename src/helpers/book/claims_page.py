@@ -1,0 +1,176 @@
+"""The claims ledger: published numbers, tested in the open.
+
+Everything shown here is computed when the notebook runs: the check behind each claim is executed,
+and its source code is printed below the claim.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from helpers import catalog, claims
+from helpers.book.style import tokens_css
+from helpers.book.tables import Cell, Column, Table
+from helpers.catalog.quantities import Quantity
+from helpers.catalog.records import Claim
+
+#: a claim's kind, as the reader sees it
+VERDICTS: dict[str, str] = {
+    "wrong": "Wrong",
+    "contradiction": "Contradicts itself",
+    "units": "Conditions missing",
+    "misattributed": "Wrongly attributed",
+    "unverifiable": "Unverified",
+    "right": "Holds",
+}
+_STYLE = (
+    ".mb-claims{color:var(--mb-fg);font-size:15px;line-height:1.5}"
+    ".mb-claims details{border-top:1px solid var(--mb-line);padding:6px 0}"
+    ".mb-claims summary{cursor:pointer;min-height:24px}"
+    ".mb-claims summary b{color:var(--mb-c2)}.mb-claims .holds summary b{color:var(--mb-good)}"
+    ".mb-claims :is(summary,a):focus-visible{outline:2px solid var(--mb-c1);outline-offset:2px}"
+    ".mb-claims dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:8px 0}"
+    ".mb-claims dt{color:var(--mb-muted);font-weight:400}.mb-claims dd{margin:0;min-width:0}"
+    ".mb-claims pre{white-space:pre-wrap;font-size:13px;color:inherit;background:none;"
+    "border:1px solid var(--mb-line);border-radius:6px;padding:8px;margin:4px 0}"
+    ".mb-claims a{color:var(--mb-c1)}"
+    "@media(max-width:480px){.mb-claims dl{grid-template-columns:1fr}.mb-claims dt{margin-top:4px}}"
+    ".text_html:has(>.mb-claims),.jp-RenderedHTMLCommon:has(>.mb-claims)"
+    "{background:none!important;padding:0!important}"
+)
+
+
+def shown(value: Quantity | None) -> str:
+    """A number of the ledger as text.
+
+    Examples
+    --------
+    >>> shown(Quantity(4.5e15, "FLOP/s")), shown(Quantity(491.667, "")), shown(None)
+    ('4.5 PFLOP/s', '492', '')
+    """
+    if value is None:
+        return ""
+    return catalog.format_quantity(float(value), value.unit, 3)
+
+
+def _chosen(chapter: str | None) -> tuple[claims.Outcome, ...]:
+    outcomes = claims.run_all(chapter)
+    if not outcomes:
+        raise ValueError(f"chapter: {chapter!r} has no claim in the ledger")
+    return tuple(sorted(outcomes, key=lambda o: (o.claim.number or 0, o.claim.id)))
+
+
+def table(chapter: str | None = None) -> Table:
+    """One line for each claim: as it is met, and as it should be.
+
+    Parameters
+    ----------
+    chapter : str, optional
+        Only the claims of this chapter.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+
+    Examples
+    --------
+    >>> table("roofline").columns[1].label
+    'As met'
+    """
+    rows = [
+        [
+            outcome.claim.statement,
+            Cell(shown(outcome.claimed), _value(outcome.claimed)),
+            Cell(shown(outcome.computed), _value(outcome.computed)),
+            VERDICTS[outcome.claim.kind],
+            outcome.claim.where_met,
+        ]
+        for outcome in _chosen(chapter)
+    ]
+    return Table(
+        f"{len(rows)} claims, each recomputed",
+        [
+            Column("Claim", text=True),
+            Column("As met"),
+            Column("Computed here"),
+            Column("Verdict", text=True),
+            Column("Where it is met", text=True),
+        ],
+        rows,
+    )
+
+
+def _value(value: Quantity | None) -> float | None:
+    return None if value is None else float(value)
+
+
+@dataclass(frozen=True, repr=False)
+class Ledger:
+    """The claims with their verdicts, checks and sources; shows itself in a notebook."""
+
+    outcomes: Sequence[claims.Outcome]
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            f"{o.claim.id}: {VERDICTS[o.claim.kind]}; as met {shown(o.claimed) or '-'},"
+            f" computed {shown(o.computed) or '-'}"
+            for o in self.outcomes
+        )
+
+    def _repr_html_(self) -> str:
+        body = "".join(_entry(outcome) for outcome in self.outcomes)
+        return (
+            f'<style data-mb="claims">{tokens_css()}{_STYLE}</style>'
+            f'<div class="mb mb-claims">{body}</div>'
+        )
+
+
+def ledger(chapter: str | None = None) -> Ledger:
+    """All claims, or those of a chapter, in full.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+    """
+    return Ledger(_chosen(chapter))
+
+
+def _entry(outcome: claims.Outcome) -> str:
+    claim = outcome.claim
+    pairs = [
+        ("Where it is met", escape(claim.where_met)),
+        ("As met", escape(shown(outcome.claimed))),
+        ("Computed here", escape(shown(outcome.computed))),
+        ("Instead", escape(claim.corrected or "")),
+        ("Why", escape(claim.verdict)),
+        ("Sources", "; ".join(_source(key) for key in claim.sources)),
+        ("Our confidence", claim.confidence),
+        ("Check", _code(claim)),
+    ]
+    items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in pairs if text)
+    holds = ' class="holds"' if claim.kind == "right" else ""
+    return (
+        f'<details{holds} id="claim-{escape(claim.id, quote=True)}"><summary>'
+        f"<b>{VERDICTS[claim.kind]}.</b> {escape(claim.statement)}</summary><dl>{items}</dl></details>"
+    )
+
+
+def _source(key: str) -> str:
+    source = catalog.source(key)
+    title = escape(source.title)
+    link = f'<a href="{escape(source.url, quote=True)}">{title}</a>' if source.url else title
+    read = {"not read": ", unverified: not read by us", "secondary": ", read as quoted elsewhere"}
+    return f"{link}, {source.year}{read.get(source.how_read, '')}"
+
+
+def _code(claim: Claim) -> str:
+    if claim.check is None:
+        return ""
+    source = inspect.getsource(claims.check_function(claim))
+    name = escape(claim.check.replace(":", "."))
+    return f"<code>{name}</code><pre>{escape(source.strip())}</pre>"

@@ -1,0 +1,1 @@
+"""Design labs: a budget, a target, and a function that scores a plan."""

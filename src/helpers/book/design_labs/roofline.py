@@ -1,0 +1,312 @@
+"""Design lab of chapter 1: a 7B model, 10,000 readers at once, which hardware?
+
+The score uses nothing but the chapter: weights once and caches per reader, two clocks, and the sum
+of both as a careful upper bound on the time of a step.
+
+Examples
+--------
+>>> plan = Plan(chip="h100-sxm", chips=3, bytes_per_weight=2, bytes_per_cache_value=2)
+>>> score(plan).points
+0.0
+>>> print(score(plan).reasons[0])
+memory: 3,334 readers on a chip need 1,804.4 GB, usable are 72.0 GB
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+
+from helpers import catalog
+from helpers.book.tables import Cell, Column, Table
+from helpers.catalog.records import Chip, NotInCatalog
+
+
+@dataclass(frozen=True)
+class Brief:
+    """What is asked for, and how much of a roof we dare to count on."""
+
+    model: str = "mistral-7b-v0.3"
+    readers: int = 10_000
+    context_tokens: int = 4_096
+    target_tokens_per_s: float = 20.0
+    #: prompt tokens that are read for each token written
+    prompt_per_token: float = 4.0
+    budget_watts: float = 40_000.0
+    #: the rest of the memory goes to activations and the runtime
+    usable_memory: float = 0.90
+    #: shares of the specified bandwidth and peak that good software reaches
+    mbu: float = 0.70
+    mfu: float = 0.50
+    #: what a halving of a precision costs, since its quality has to be proved first
+    precision_price: float = 0.05
+
+
+BRIEF = Brief()
+WEIGHT_BYTES = (2.0, 1.0, 0.5)
+CACHE_BYTES = (2.0, 1.0)
+#: chips that only their makers can use; they are not on offer
+NOT_FOR_HIRE = ("maia-100", "maia-200", "mtia-v2")
+#: formats to compute in, and the widest weights each takes
+ARITHMETIC = ("bf16", "fp16", "fp8", "int8")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What you propose.
+
+    Parameters
+    ----------
+    chip : str
+        A chip of the catalog whose power is published.
+    chips : int
+        How many; each holds the whole model and an equal share of the readers.
+    bytes_per_weight : {2, 1, 0.5}
+    bytes_per_cache_value : {2, 1}
+    arithmetic : {"bf16", "fp16", "fp8", "int8"}
+        What the matrix products are computed in. 8-bit arithmetic needs weights of one byte or
+        less.
+    """
+
+    chip: str
+    chips: int
+    bytes_per_weight: float = 2.0
+    bytes_per_cache_value: float = 2.0
+    arithmetic: str = "bf16"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.chips, int) or isinstance(self.chips, bool) or self.chips < 1:
+            raise ValueError(f"chips: {self.chips!r} is not a whole number of 1 or more")
+        for name, allowed in (
+            ("bytes_per_weight", WEIGHT_BYTES),
+            ("bytes_per_cache_value", CACHE_BYTES),
+            ("arithmetic", ARITHMETIC),
+        ):
+            if getattr(self, name) not in allowed:
+                raise ValueError(
+                    f"{name}: {getattr(self, name)!r} is not one of {', '.join(map(str, allowed))}"
+                )
+        if self.arithmetic in ("fp8", "int8") and self.bytes_per_weight > 1:
+            raise ValueError(
+                f"arithmetic: {self.arithmetic!r} needs bytes_per_weight of 1 or 0.5,"
+                f" not {self.bytes_per_weight:g}"
+            )
+
+    @property
+    def halvings(self) -> int:
+        """How many times a format was halved, weights and cache together."""
+        return round(math.log2(2 / self.bytes_per_weight) + math.log2(2 / self.bytes_per_cache_value))
+
+
+@dataclass(frozen=True)
+class Score:
+    """What a plan is worth, and the numbers behind it, all for one chip except the power."""
+
+    plan: Plan
+    points: float
+    #: why it scores nothing; empty if it meets the brief
+    reasons: tuple[str, ...]
+    readers_per_chip: int
+    bytes_needed: float
+    bytes_usable: float
+    memory_seconds: float
+    math_seconds: float
+    watts: float
+
+    @property
+    def step_seconds(self) -> float:
+        """Time of one decode step with its share of prefill, without overlap."""
+        return self.memory_seconds + self.math_seconds
+
+    @property
+    def tokens_per_s(self) -> float:
+        """What each reader gets."""
+        return 1 / self.step_seconds
+
+
+def _chip(name: str) -> tuple[Chip, float]:
+    chip = catalog.chip(name)
+    if chip.id in NOT_FOR_HIRE:
+        raise ValueError(f"chip: {chip.id!r} works for its maker only; choose one that is for hire")
+    if chip.scope != "chip":
+        raise ValueError(f"chip: {chip.id!r} is a {chip.scope}; name the single chip")
+    try:
+        return chip, float(chip.power)
+    except NotInCatalog:
+        raise ValueError(
+            f"chip: {chip.id!r} has no published power, and the budget is in watts; choose another"
+        ) from None
+
+
+def _weight_bytes(plan: Plan, brief: Brief) -> float:
+    return catalog.model(brief.model).parameters * plan.bytes_per_weight
+
+
+def _cache_bytes(plan: Plan, brief: Brief) -> float:
+    per_token = float(catalog.model(brief.model).kv_per_token) * plan.bytes_per_cache_value / 2
+    return per_token * brief.context_tokens
+
+
+def _evaluate(plan: Plan, brief: Brief) -> Score:
+    chip, watts_each = _chip(plan.chip)
+    readers = math.ceil(brief.readers / plan.chips)
+    needed = _weight_bytes(plan, brief) + readers * _cache_bytes(plan, brief)
+    usable = float(chip.capacity) * brief.usable_memory
+    tokens = readers * (1 + brief.prompt_per_token)  # written and read in one step
+    flops = 2 * catalog.model(brief.model).parameters * tokens
+    memory_seconds = needed / (float(chip.bandwidth) * brief.mbu)
+    math_seconds = flops / (float(chip.peak(plan.arithmetic)) * brief.mfu)
+    watts = plan.chips * watts_each
+
+    reasons = []
+    if needed > usable:
+        reasons.append(
+            f"memory: {readers:,} readers on a chip need {needed / 1e9:,.1f} GB,"
+            f" usable are {usable / 1e9:,.1f} GB"
+        )
+    rate = 1 / (memory_seconds + math_seconds)
+    if rate < brief.target_tokens_per_s:
+        reasons.append(
+            f"speed: each reader gets {rate:.2f} tokens/s, the target is"
+            f" {brief.target_tokens_per_s:.2f}"
+        )
+    if watts > brief.budget_watts:
+        reasons.append(
+            f"power: {watts / 1e3:,.1f} kW, the budget is {brief.budget_watts / 1e3:,.0f} kW"
+        )
+    return Score(
+        plan, 0.0, tuple(reasons), readers, needed, usable, memory_seconds, math_seconds, watts
+    )
+
+
+def score(plan: Plan, brief: Brief = BRIEF) -> Score:
+    """Score a plan between 0 and 100.
+
+    Nothing for a plan that breaks the memory, the speed or the power of the brief. Otherwise 100
+    times the least power that any plan here needs over the power of this one, less five percent for
+    each halving of a precision.
+
+    Parameters
+    ----------
+    plan : Plan
+    brief : Brief, optional
+        Other conditions than the book's.
+
+    Returns
+    -------
+    Score
+
+    Raises
+    ------
+    ValueError
+        If the chip's power is unpublished, or it is a rack.
+    LookupError
+        If the catalog lacks the chip, its memory, or a peak for the arithmetic; the message says
+        what there is.
+
+    Examples
+    --------
+    >>> score(Plan("h100-sxm", 43, 1, 1, "fp8")).reasons
+    ()
+    """
+    result = _evaluate(plan, brief)
+    if result.reasons:
+        return result
+    points = 100 * least_watts(brief) / result.watts * (1 - brief.precision_price) ** plan.halvings
+    return replace(result, points=points)
+
+
+def smallest(plan: Plan, brief: Brief = BRIEF) -> Plan | None:
+    """The plan with as few of the same chips as meet memory and speed; None if no number does."""
+    chip, _ = _chip(plan.chip)
+    cache_bytes, weights = _cache_bytes(plan, brief), _weight_bytes(plan, brief)
+    by_memory = (float(chip.capacity) * brief.usable_memory - weights) / cache_bytes
+    bandwidth = float(chip.bandwidth) * brief.mbu
+    rate = float(chip.peak(plan.arithmetic)) * brief.mfu
+    per_reader = cache_bytes / bandwidth + (
+        2 * catalog.model(brief.model).parameters * (1 + brief.prompt_per_token) / rate
+    )
+    by_speed = (1 / brief.target_tokens_per_s - weights / bandwidth) / per_reader
+    readers = math.floor(min(by_memory, by_speed) * (1 + 1e-12))
+    return replace(plan, chips=math.ceil(brief.readers / readers)) if readers >= 1 else None
+
+
+def _all_plans(brief: Brief) -> Iterator[Plan]:
+    """The smallest plan for every chip with a published power and every choice of formats."""
+    for chip in catalog.chips():
+        if chip.scope != "chip" or chip.status == "announced" or chip.id in NOT_FOR_HIRE:
+            continue
+        for weight, cached, arithmetic in itertools.product(WEIGHT_BYTES, CACHE_BYTES, ARITHMETIC):
+            try:
+                plan = smallest(Plan(chip.id, 1, weight, cached, arithmetic), brief)
+            except (ValueError, LookupError):  # no such peak, no power, or formats that do not go
+                continue
+            if plan:
+                yield plan
+
+
+@cache
+def least_watts(brief: Brief = BRIEF) -> float:
+    """The least power of any plan that meets the brief: 100 points before the price of formats."""
+    return min(_evaluate(plan, brief).watts for plan in _all_plans(brief))
+
+
+def ranking(brief: Brief = BRIEF) -> list[Score]:
+    """The best plan of every chip, best first; chips that cannot meet the brief come last."""
+    best: dict[str, Score] = {}
+    for plan in _all_plans(brief):
+        found = score(plan, brief)
+        if plan.chip not in best or (found.points, -found.watts) > (
+            best[plan.chip].points,
+            -best[plan.chip].watts,
+        ):
+            best[plan.chip] = found
+    return sorted(best.values(), key=lambda found: (-found.points, found.watts))
+
+
+#: plans that people propose, the naive ones first; the chapter's table shows them
+PROPOSALS: tuple[tuple[str, Plan], ...] = (
+    ("sized by FLOP/s", Plan("h100-sxm", 3)),
+    ("keep the A100s as they are", Plan("a100-sxm-80gb", 213)),
+    ("many cheap small chips, 8-bit", Plan("l4", 1250, 1, 1, "fp8")),
+    ("A100s, all in 8 bits", Plan("a100-sxm-80gb", 95, 1, 1, "int8")),
+    ("H100s, all in 8 bits", Plan("h100-sxm", 42, 1, 1, "fp8")),
+    ("H200s, all in 8 bits", Plan("h200-sxm", 33, 1, 1, "fp8")),
+    ("B200s, all in 8 bits", Plan("b200-sxm", 18, 1, 1, "fp8")),
+    ("MI300Xs, all in 8 bits", Plan("mi300x", 27, 1, 1, "fp8")),
+)
+
+
+def table(proposals: tuple[tuple[str, Plan], ...] = PROPOSALS, brief: Brief = BRIEF) -> Table:
+    """Plans side by side, with what each comes to on one chip."""
+    rows = []
+    for name, plan in proposals:
+        result = score(plan, brief)
+        rows.append(
+            [
+                f"{name}: {plan.chips:,} {catalog.chip(plan.chip).short}",
+                Cell(f"{result.readers_per_chip:,}", float(result.readers_per_chip)),
+                Cell(f"{result.bytes_needed / 1e9:,.0f} of {result.bytes_usable / 1e9:,.0f}",
+                     result.bytes_needed),
+                Cell(f"{result.tokens_per_s:.1f}", result.tokens_per_s),
+                Cell(f"{result.watts / 1e3:,.1f}", result.watts),
+                Cell(f"{result.points:.0f}", result.points),
+                ", ".join(reason.split(":")[0] for reason in result.reasons) or "meets the brief",
+            ]
+        )  # fmt: skip
+    return Table(
+        f"{len(rows)} proposals for {brief.readers:,} readers",
+        [
+            Column("Plan", text=True),
+            Column("Readers", "per chip"),
+            Column("Memory", "GB needed of usable"),
+            Column("Each gets", "tokens/s"),
+            Column("Power", "kW"),
+            Column("Score", "of 100"),
+            Column("Breaks", text=True),
+        ],
+        rows,
+    )
