@@ -109,7 +109,7 @@ def ensure_environment(name: str) -> None:
                     f"cannot create {VENV.name} ({error}); on Debian and Ubuntu: "
                     "apt-get install python3-venv"
                 ) from error
-        quiet = ["-q", "--disable-pip-version-check"]
+        quiet = ["-qq", "--disable-pip-version-check"]
         requirements = [part for file in files for part in ("-r", file)]
         try:
             call(PYTHON, "-m", "pip", "install", *quiet, *requirements)
