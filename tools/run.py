@@ -146,9 +146,7 @@ def build_site() -> None:
         log = ROOT / "_build" / "build.log"
         with open(log, "w", encoding="utf-8") as stream:
             code = call(
-                PYTHON,
-                "-m",
-                "jupyter_book.cli.main",
+                VENV / "bin" / "jupyter-book",
                 "build",
                 ".",
                 "--path-output",
