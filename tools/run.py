@@ -15,6 +15,7 @@ import argparse
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import time
@@ -161,8 +162,12 @@ def build_site() -> None:
                 env={"NO_COLOR": "1"},
             )
         if code:
-            lines = log.read_text("utf-8").splitlines()
-            faults = [line for line in lines if "WARNING" in line or "ERROR" in line]
+            lines = re.sub(r"\x1b\[[0-9;]*m", "", log.read_text("utf-8")).splitlines()
+            faults = [
+                line.replace(f"{ROOT}/", "")
+                for line in lines
+                if "WARNING" in line or "ERROR" in line
+            ]
             print("\n".join(faults or lines[-30:]))
             raise Failed(
                 "the site was not built; the lines above name file and line "
