@@ -94,7 +94,8 @@ def test_reasons_of_every_option_stand_in_the_page(sample):
 
 
 def test_text_plain_is_short(sample):
-    assert repr(quiz.show("roofline", "first", source=sample)) == "<Check yourself: first: shown as HTML>"
+    view = quiz.show("roofline", "first", source=sample)
+    assert repr(view) == "<Check yourself: first: shown as HTML>"
 
 
 def test_a_planted_script_stays_text(tmp_path):

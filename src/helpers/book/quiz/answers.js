@@ -68,9 +68,9 @@ const judge = ({ v, base, bare }, { a, u, r, s, e }) => {
   if (a > 0 && v <= 0) return ["wrong", "The answer is above zero."];
   const q = v / a, f = Math.max(q, 1 / q);
   if (!(q > 0)) return ["wrong", v > a ? "Too high." : "Too low."];
-  for (const [k, why] of FACTORS) if (Math.abs(f / k - 1) <= .005) return ["wrong", why];
+  for (const [k, why] of FACTORS) if (Math.abs(f / k - 1) <= .005) return ["wrong", `Off by a factor of ${plain(k, 4)}: ${why}`];
   if (Math.abs(v * a - 1) <= .005) return ["wrong", "Upside down: you divided the other way round."];
-  return ["wrong", `Too ${q > 1 ? "high" : "low"}, by a factor of ${plain(f, f >= 2 ? 2 : 3)}.`];
+  return ["wrong", `Too ${q > 1 ? "high" : "low"}, by ` + (f > 999 ? plain(Math.log10(f), 1) + " powers of ten." : `a factor of ${plain(f, f >= 2 ? 2 : 3)}.`)];
 };
 
 const miss = (guess, a) => {

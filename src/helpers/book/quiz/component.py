@@ -62,8 +62,9 @@ class QuizView:
         return (
             f'<style data-mb="tokens">{style.tokens_css()}</style>'
             f'<style data-mb="quiz">{shared_css()}</style>'
-            f'<div role="group" class="{self._classes}" data-quiz="{self.name}" aria-label="{title}" '
-            f'data-lm-suppress-shortcuts="true"><p class="mb-t">{title}</p>{self._body}</div>'
+            f'<div role="group" aria-label="{title}" class="{self._classes}" '
+            f'data-quiz="{self.name}" data-lm-suppress-shortcuts="true">'
+            f'<p class="mb-t">{title}</p>{self._body}</div>'
             f'<script type="module" data-mb="quiz">{shared_js()}</script>'
             '<script type="module">(globalThis.mbQuiz??=[])'
             f'.push(["{self.name}",{payload}])</script>'

@@ -38,7 +38,7 @@ const KINDS = {
       if (!a[0] && a[0] !== 0) return ["retry", "Tick at least one first."];
       const good = a.filter(i => q.a.includes(i)).length, extra = a.length - good, n = q.a.length, list = make("ul");
       list.append(...a.map(i => { const li = make("li"); li.append(...reason(form, i)); return li; }));
-      return [good < n || extra ? "wrong" : "right", `${good} of ${n} right ones ticked, ${extra} too many.`, list];
+      return [good < n || extra ? "wrong" : "right", `You ticked ${good} of the ${n} right ones and ${extra} wrong ones.`, list];
     },
   },
   order: {

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from helpers import catalog
+from helpers.catalog import facts
 from helpers.catalog.quantities import (
     Quantity,
     QuantityError,
@@ -256,45 +256,19 @@ def catalog_value(path: str) -> Any:
     Parameters
     ----------
     path : str
-        Such as ``h100-sxm.peak.bf16``, ``h100-sxm.link.nvlink-4.one-way``,
-        ``llama-3.1-8b.layers`` or just ``llama-3.1-8b``.
+        Such as ``h100-sxm.peak.bf16``, ``llama-3.1-8b.layers`` or just ``llama-3.1-8b``.
 
     Raises
     ------
     ValueError
         If there is no such record or figure.
     """
-    records = {record.id: record for record in [*catalog.chips(), *catalog.models()]}
-    id = max((i for i in records if path == i or path.startswith(i + ".")), key=len, default=None)
-    if id is None:
-        head = path.split(".")[0]
-        near = difflib.get_close_matches(head, records, n=3, cutoff=0.5)
-        hint = f"; near: {', '.join(near)}" if near else ""
-        raise ValueError(f"{path!r} is not a name from values, nor in the catalog{hint}")
-    record = records[id]
-    steps = path.removeprefix(id).strip(".").split(".") if path != id else []
-    return _walk(record, steps, path)
-
-
-def _walk(record: Any, steps: list[str], path: str) -> Any:
     try:
-        match steps:
-            case []:
-                return record
-            case ["peak", dtype]:
-                return record.peak(dtype)
-            case ["peak", dtype, "sparse"]:
-                return record.peak(dtype, sparsity="sparse")
-            case ["link", name, direction]:
-                return getattr(record.link(name), direction.replace("-", "_"))
-            case [field]:
-                return getattr(record, field.replace("-", "_"))
-    except (AttributeError, LookupError, ValueError) as error:
-        raise ValueError(f"{path!r}: {error.args[0] if error.args else error}") from error
-    raise ValueError(
-        f"{path!r}: after the id write peak.<format>, peak.<format>.sparse, bandwidth, capacity, "
-        "power, link.<name>.one-way, link.<name>.both-ways, or a field of the model"
-    )
+        return facts.value(path)
+    except (LookupError, ValueError) as error:
+        reason = error.args[0] if error.args else error
+        message = f"{path!r} is not a name from values, nor a path in the catalog: {reason}"
+        raise ValueError(message) from error
 
 
 def given_names(specs: Mapping[str, ValueSpec]) -> tuple[str, ...]:
@@ -413,6 +387,8 @@ def fill(text: str, names: Mapping[str, Any]) -> str:
             raise ValueError(f"{match[0]}: {parts['format']!r} is not a number format") from None
         if unit is None or parts["how"] == "as":
             return shown
+        if re.match(rf"\s*{re.escape(unit)}(?![\w/])", text[match.end() :]):
+            raise ValueError(f"{match[0]} already prints {unit}; it stands there a second time")
         return f"{shown}%" if unit == "%" else f"{shown}\u00a0{unit}"
 
     return _INSERTION.sub(insert, text)
