@@ -111,8 +111,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _fault(path: Path, error: ValidationError, data: Any) -> CatalogError:
-    """One message for the first fault pydantic found."""
-    first = error.errors()[0]
+    """One message for the first fault pydantic found.
+
+    An unknown field comes before the rest: it is often the misspelling of a missing one.
+    """
+    first = min(error.errors(), key=lambda fault: fault["type"] != "extra_forbidden")
     where = ""
     value = first.get("input")
     for step in first["loc"]:
@@ -120,8 +123,9 @@ def _fault(path: Path, error: ValidationError, data: Any) -> CatalogError:
     kind, text = first["type"], first["msg"].removeprefix("Value error, ")
     context = first.get("ctx", {})
     if kind == "extra_forbidden":
-        fix = "is not a field here; remove it or correct its spelling"
-        message = f"{where}: {fix}"
+        missing = [str(e["loc"][-1]) for e in error.errors() if e["type"] == "missing"]
+        hint = f"; {', '.join(missing)} is missing" if missing else ""
+        message = f"{where}: is not a field here; remove it or correct its spelling{hint}"
     elif kind == "missing":
         message = f"{where}: is missing; add it"
     elif kind == "literal_error":
