@@ -39,13 +39,21 @@ def _item(name: str, *below: str) -> str:
 
 
 def test_feeders_leave_the_sidebar_and_an_arrow_to_nothing_goes_too():
-    slim = pages._without_feeders(_item("chapters/units", "notebooks/front/units"))
+    slim = pages._without_feeders(
+        _item("chapters/units", "notebooks/front/units"), "chapters/roofline"
+    )
     assert "front/units" not in slim and "<details" not in slim and "has-children" not in slim
+
+
+def test_feeders_are_known_from_beside_them_too():
+    tree = '<ul><li><a href="landing.html">x</a></li><li><a href="#">here</a></li></ul>'
+    slim = pages._without_feeders(tree, "notebooks/front/formula-sheet")
+    assert "landing" not in slim and "here" in slim
 
 
 def test_other_pages_stay_and_their_arrow_has_a_name():
     below = ["notebooks/roofline/figures", "notebooks/roofline/measure"]
-    slim = pages._without_feeders(_item("chapters/roofline", *below))
+    slim = pages._without_feeders(_item("chapters/roofline", *below), "chapters/units")
     assert "figures" not in slim and "measure" in slim
     assert 'aria-label="Pages of chapters/roofline"' in slim
 

@@ -8,6 +8,7 @@ sidebar, and no "next page" leads to them.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from fnmatch import fnmatch
 
@@ -59,11 +60,12 @@ def drop_repeated_code(html: str) -> str:
     return _SHARED.sub(once, html)
 
 
-def _without_feeders(toctree) -> str:
+def _without_feeders(toctree, pagename: str = "index") -> str:
     soup = BeautifulSoup(str(toctree), "html.parser")
     for link in soup.select("li > a"):
-        docname = re.sub(r"^(\.\./)+|^\./", "", (link.get("href") or "").split("#")[0])
-        if is_feeder(docname.removesuffix(".html")) and "current" not in link.get("class", []):
+        target = (link.get("href") or "").split("#")[0].removesuffix(".html")
+        docname = posixpath.normpath(posixpath.join(posixpath.dirname(pagename), target))
+        if target and is_feeder(docname):
             link.parent.decompose()
     for pages_below in soup.select("details"):
         owner = pages_below.parent
@@ -88,10 +90,14 @@ def _neighbours(app, docname: str) -> tuple[str | None, str | None]:
 
 def _complete(app, pagename, templatename, context, doctree) -> None:
     if "body" in context:
-        context["body"] = drop_repeated_code(_LEFTOVERS.sub("", context["body"]))
+        body = drop_repeated_code(_LEFTOVERS.sub("", context["body"]))
+        # a role that browsers no longer know, inside a list whose items must say so
+        context["body"] = body.replace('role="doc-biblioentry"', 'role="listitem"')
     if "generate_toctree_html" in context:
         original = context["generate_toctree_html"]
-        context["generate_toctree_html"] = lambda *a, **k: _without_feeders(original(*a, **k))
+        context["generate_toctree_html"] = lambda *a, **k: _without_feeders(
+            original(*a, **k), pagename
+        )
     if not hasattr(app.env, "mb_relations"):
         app.env.mb_relations = app.env.collect_relations()
     for key, name in zip(("prev", "next"), _neighbours(app, pagename), strict=True):
