@@ -45,6 +45,7 @@ __all__ = [
     "forward_operations",
     "kv_bytes_per_token",
     "layer_operations",
+    "memory_bound_count",
     "parameters",
     "prefill",
     "summed",
@@ -137,6 +138,33 @@ def summed(operations: Iterable[Operation], name: str = "total") -> Operation:
             for field in ("flops", "weights", "weight_bytes", "activation_bytes", "kv_bytes")
         },
     )
+
+
+def memory_bound_count(
+    model: Any,
+    batch: float,
+    tokens: float,
+    past: float,
+    peak_flops_per_s: float,
+    bandwidth_bytes_per_s: float,
+) -> int:
+    """Count the operations of one layer that are bound by memory.
+
+    Parameters
+    ----------
+    model, batch, tokens, past
+        As in :func:`layer_operations`, with values of two bytes.
+    peak_flops_per_s, bandwidth_bytes_per_s : number
+        The chip.
+
+    Examples
+    --------
+    >>> from helpers import catalog
+    >>> memory_bound_count(catalog.model("llama-3.1-8b"), 1, 1, 2048, 989.4e12, 3.35e12)
+    11
+    """
+    ops = layer_operations(model, batch, tokens, past)
+    return sum(op.bound(peak_flops_per_s, bandwidth_bytes_per_s) == "memory" for op in ops)
 
 
 def kv_bytes_per_token(model: Any, bytes_per_kv: Any = 2) -> Any:
