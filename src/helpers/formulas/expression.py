@@ -57,8 +57,8 @@ PYTHON: dict[str, Callable] = {
     "or": lambda left, right: left or right,
     "not": operator.not_,
     "join": lambda *parts: "".join(parts),
-    "minimum": ops.minimum,
-    "maximum": ops.maximum,
+    "minimum": min,
+    "maximum": max,
     "where": ops.where,
     "ceil": ops.ceil,
     "floor": ops.floor,
@@ -485,9 +485,7 @@ def formatted(number: Expression, spec: str) -> Expression:
     return Expression("format", (number,), kind=TEXT, value=text, detail=detail)
 
 
-def evaluate(
-    roots: Sequence[Any], variables: Mapping[str, Any], bound: Mapping[object, Any] | None = None
-) -> list[Any]:
+def evaluate(roots: Sequence[Any], variables: Mapping[str, Any]) -> list[Any]:
     """Compute expressions for given values of their variables, in plain Python.
 
     Parameters
@@ -496,8 +494,6 @@ def evaluate(
         What to compute; shared parts are computed once.
     variables : mapping of str to number or str
         A value for each variable's name.
-    bound : mapping, optional
-        A value for each bound variable's ``detail``.
 
     Returns
     -------
@@ -515,38 +511,58 @@ def evaluate(
     >>> evaluate([x * x, ops.maximum(x, 10)], {"x": 3})
     [9, 10]
     """
-    memory: dict[int, Any] = {}
-    free = dict(bound or {})
-    return [
-        _evaluated(root, variables, free, memory) if isinstance(root, Expression) else root
-        for root in roots
-    ]
+    evaluation = Evaluation(variables)
+    return [evaluation.value(root) for root in roots]
 
 
-def _evaluated(node: Expression, variables: Mapping, bound: dict, memory: dict) -> Any:
-    if id(node) in memory:
-        return memory[id(node)]
-    if node.operation == "constant":
-        result = node.value
-    elif node.operation == "variable":
-        result = variables[node.detail]
-    elif node.operation == "bound":
-        result = bound[node.detail]
-    elif node.operation == "argmax":
-        candidates, name = node.detail
-        heights = [
-            _evaluated(node.arguments[0], variables, {**bound, name: x}, memory) for x in candidates
-        ]
-        result = candidates[max(range(len(candidates)), key=heights.__getitem__)]
-    else:
-        arguments = [_evaluated(a, variables, bound, memory) for a in node.arguments]
-        if node.operation == "format":
-            result = format(arguments[0], format_spec(node))
+class Evaluation:
+    """Computes expressions for one set of values and remembers every part that it has computed.
+
+    Parameters
+    ----------
+    variables : mapping of str to number or str
+        A value for each variable's name.
+    """
+
+    def __init__(self, variables: Mapping[str, Any]) -> None:
+        self.variables = variables
+        self._bound: dict[object, Any] = {}
+        self._known: dict[int, Any] = {}
+
+    def value(self, root: Any) -> Any:
+        """Return an expression's value; anything else comes back as it is."""
+        return self._compute(root) if isinstance(root, Expression) else root
+
+    def values_over(self, body: Expression, bound: Expression, candidates: Sequence) -> list[Any]:
+        """Return a function body's value at each candidate for its bound variable."""
+        found = []
+        for candidate in candidates:
+            self._bound[bound.detail] = candidate
+            found.append(self._compute(body))
+        return found
+
+    def _compute(self, node: Expression) -> Any:
+        known = self._known.get(id(node))
+        if known is not None:
+            return known
+        operation = node.operation
+        if operation == "constant":
+            result = node.value
+        elif operation == "variable":
+            result = self.variables[node.detail]
+        elif operation == "bound":
+            result = self._bound[node.detail]
+        elif operation == "argmax":
+            candidates, bound = node.detail
+            heights = self.values_over(node.arguments[0], bound, candidates)
+            result = candidates[max(range(len(candidates)), key=heights.__getitem__)]
+        elif operation == "format":
+            result = format(self._compute(node.arguments[0]), format_spec(node))
         else:
-            result = PYTHON[node.operation](*arguments)
-    if not node.bound:  # below a bound variable the value changes from candidate to candidate
-        memory[id(node)] = result
-    return result
+            result = PYTHON[operation](*[self._compute(part) for part in node.arguments])
+        if not node.bound:  # below a bound variable the value changes from candidate to candidate
+            self._known[id(node)] = result
+        return result
 
 
 def format_spec(node: Expression) -> str:
@@ -564,7 +580,7 @@ def _argmax(candidates: Sequence, function: Callable) -> Expression:
     value = None
     if all(height is not None for height in heights):
         value = candidates[max(range(len(candidates)), key=heights.__getitem__)]
-    node = Expression("argmax", (body,), value=value, detail=(candidates, x.detail))
+    node = Expression("argmax", (body,), value=value, detail=(candidates, x))
     node.bound = body.bound - {x.detail}
     return node
 

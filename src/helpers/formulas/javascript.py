@@ -232,7 +232,10 @@ class _Writer:
         if operation == "argmax":
             candidates, bound = node.detail
             xs = ", ".join(number_literal(x) for x in candidates)
-            return f"argmax([{xs}], {self.bound_name(bound)} => {self.text(parts[0])})", _ATOM
+            return (
+                f"argmax([{xs}], {self.bound_name(bound.detail)} => {self.text(parts[0])})",
+                _ATOM,
+            )
         arguments = ", ".join(self.text(part) for part in parts)
         return f"{_CALLS[operation]}({arguments})", _ATOM
 

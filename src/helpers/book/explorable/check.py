@@ -18,7 +18,7 @@ from matplotlib.textpath import TextPath
 from helpers.book.explorable.controls import all_positions, flat
 from helpers.book.explorable.drawing import Drawing
 from helpers.book.explorable.marks import Curve
-from helpers.formulas.expression import evaluate
+from helpers.formulas.expression import Evaluation
 
 if TYPE_CHECKING:
     from helpers.book.explorable.figure import Explorable
@@ -45,59 +45,47 @@ class Box(NamedTuple):
         )
 
 
-def state_from_trees(drawing: Drawing, values: dict[str, Any]) -> Any:
-    """Return the read-out and the marks' values that the recorded expressions give."""
-    from helpers.book.explorable.figure import State
-
-    readout, *marks = evaluate_marks(drawing, values)
-    return State(readout, marks)
-
-
-def evaluate_marks(drawing: Drawing, values: dict[str, Any]) -> list[Any]:
-    """Evaluate the read-out and every mark's data for given values of the variables."""
-    items = [drawing.marks.readout_text, *(mark.data for mark in drawing.marks.marks)]
-    # all expressions at once, so that what they share is computed once
-    roots = [root for item in items for root in _roots(item)]
-    results = iter(evaluate(roots, values))
-    return [_filled(item, results, values) for item in items]
+def evaluate_marks(drawing: Drawing, values: dict[str, Any]) -> tuple[str, list[Any]]:
+    """Return the read-out and every mark's data for given values of the variables."""
+    evaluation = Evaluation(values)
+    marks = [_filled(mark.data, evaluation) for mark in drawing.marks.marks]
+    return evaluation.value(drawing.marks.readout_text), marks
 
 
-def _roots(item: Any) -> Iterator[Any]:
-    if isinstance(item, list):
-        for part in item:
-            yield from _roots(part)
-    elif not isinstance(item, Curve):
-        yield item
-
-
-def _filled(item: Any, results: Iterator[Any], values: dict[str, Any]) -> Any:
-    if isinstance(item, list):
-        return [_filled(part, results, values) for part in item]
+def _filled(item: Any, evaluation: Evaluation) -> Any:
     if isinstance(item, Curve):
-        return [[x, evaluate([item.body], values, {item.bound.detail: x})[0]] for x in item.xs]
-    return next(results)
+        ys = evaluation.values_over(item.body, item.bound, item.xs)
+        return [[x, y] for x, y in zip(item.xs, ys, strict=True)]
+    if isinstance(item, list):
+        return [_filled(part, evaluation) for part in item]
+    return evaluation.value(item)
 
 
 def find_faults(explorable: Explorable, most: int) -> list[str]:
     """Return a line for each fault at each setting; see :meth:`Explorable.check`."""
+    inspectors = {
+        size: _Inspector(drawing, pixels)
+        for (size, drawing), pixels in zip(
+            explorable.recorded.items(), explorable.spec["sizes"], strict=True
+        )
+    }
     faults = []
-    for size, drawing in explorable.recorded.items():
-        inspector = _Inspector(drawing, explorable.spec["sizes"][size == "narrow"])
-        for positions in all_positions(explorable.controls, most):
-            values: dict[str, Any] = {}
-            shown = []
-            for argument, control in explorable.controls.items():
-                values.update(flat(argument, control.stops[positions[argument]]))
-                shown.append(f"{argument}={control.key(positions[argument])!r}")
-            where = f"{explorable.name} ({size}; {', '.join(shown)})"
-            try:
-                readout, *marks = evaluate_marks(drawing, values)
-            except (ArithmeticError, ValueError) as error:
-                faults.append(f"{where}: cannot be computed: {error}")
-                continue
-            if not readout.strip():
-                faults.append(f"{where}: the read-out is empty")
-            faults += [f"{where}: {fault}" for fault in inspector.faults(marks)]
+    for positions in all_positions(explorable.controls, most):
+        values: dict[str, Any] = {}
+        shown = []
+        for argument, control in explorable.controls.items():
+            values.update(flat(argument, control.stops[positions[argument]]))
+            shown.append(f"{argument}={control.key(positions[argument])!r}")
+        where = f"{explorable.name} ({', '.join(shown)})"
+        try:
+            readout, marks = evaluate_marks(explorable.recorded["wide"], values)
+        except (ArithmeticError, ValueError) as error:
+            faults.append(f"{where}: cannot be computed: {error}")
+            continue
+        if not readout.strip():
+            faults.append(f"{where}: the read-out is empty")
+        for size, inspector in inspectors.items():
+            faults += [f"{where}: {size}: {fault}" for fault in inspector.faults(marks)]
     return faults
 
 

@@ -96,7 +96,7 @@ class Explorable:
         values: dict[str, Any] = {}
         for argument, control in self.controls.items():
             values.update(flat(argument, control.stops[positions[argument]]))
-        return checks.state_from_trees(self.recorded["wide"], values)
+        return State(*checks.evaluate_marks(self.recorded["wide"], values))
 
     def check(self, most: int = 20_000) -> list[str]:
         """Look for settings at which something leaves the picture; see :mod:`.check`.
