@@ -7,7 +7,21 @@ caught, and that no gate is without one.
 
 from __future__ import annotations
 
-from gates import glue, numbers, site_axe, site_layout, site_loading, style
+from gates import (
+    anatomy,
+    glue,
+    notebooks_anatomy,
+    notebooks_stored,
+    numbers,
+    references,
+    site_axe,
+    site_layout,
+    site_loading,
+    spelling,
+    strays,
+    style,
+    syntax,
+)
 from gates.core import Gate, Plant
 
 
@@ -45,6 +59,75 @@ GATES: tuple[Gate, ...] = (
         "text",
         glue.check_facts,
         _plants(*glue.FACT_PLANTS),
+    ),
+    Gate(
+        "anatomy",
+        "Every chapter has all parts of the shared outline, in its order, and enough of each.",
+        "text", anatomy.check, _plants(*anatomy.PLANTS),
+    ),
+    Gate(
+        "links",
+        "Every label, page and notebook that the text links to exists, and no label twice.",
+        "text", references.check_links, _plants(*references.LINK_PLANTS),
+    ),
+    Gate(
+        "citations",
+        "Every citation has a source in the catalog, every term an entry in the glossary.",
+        "text", references.check_citations, _plants(*references.CITATION_PLANTS),
+    ),
+    Gate(
+        "records",
+        "No source, term, question, claim, chip or model stands twice, and claims name sources "
+        "that exist.",
+        "text", references.check_records, _plants(*references.RECORD_PLANTS),
+    ),
+    Gate(
+        "syntax",
+        "The text uses only directives and roles that both Jupyter Book 1 and MyST know.",
+        "text", syntax.check, _plants(*syntax.PLANTS),
+    ),
+    Gate(
+        "figures-described",
+        "Every figure and image in the text has alt text.",
+        "text", syntax.check_alt, _plants(*syntax.ALT_PLANTS),
+    ),
+    Gate(
+        "spelling",
+        "No known misspelling stands in prose or in the catalog's texts.",
+        "text", spelling.check, _plants(*spelling.PLANTS),
+    ),
+    Gate(
+        "strays",
+        "No file names a folder of somebody's machine or the host of a package registry.",
+        "text", strays.check, _plants(*strays.PLANTS),
+    ),
+    Gate(
+        "address",
+        "The public address stands in _config.yml and in what is generated from it only.",
+        "text", strays.check_address, _plants(*strays.ADDRESS_PLANTS),
+    ),
+    Gate(
+        "stored-outputs",
+        "Every notebook is stored as one run from top to bottom, small, and without anything of "
+        "one machine or one run.",
+        "notebooks", notebooks_stored.check_outputs, _plants(*notebooks_stored.OUTPUT_PLANTS),
+    ),
+    Gate(
+        "stated-reasons",
+        "No output is kept from comparison without a stated reason.",
+        "notebooks", notebooks_stored.check_reasons, _plants(*notebooks_stored.REASON_PLANTS),
+    ),
+    Gate(
+        "generated-cells",
+        "Header and set-up cells are as the tool writes them, and nothing else is stored.",
+        "notebooks", notebooks_stored.check_generated,
+        _plants(*notebooks_stored.GENERATED_PLANTS),
+    ),
+    Gate(
+        "labs",
+        "Every lab predicts before it measures, asserts, asks, checks and points on; every "
+        "chapter has a playground, a torch demo, a kernel and quizzes.",
+        "notebooks", notebooks_anatomy.check, _plants(*notebooks_anatomy.PLANTS),
     ),
     Gate(
         "loads",
