@@ -49,11 +49,11 @@ def shown(value: Quantity | None) -> str:
     Examples
     --------
     >>> shown(Quantity(4.5e15, "FLOP/s")), shown(Quantity(491.667, "")), shown(None)
-    ('4.5 PFLOP/s', '492', '')
+    ('4.5 PFLOP/s', '491.7', '')
     """
     if value is None:
         return ""
-    return catalog.format_quantity(float(value), value.unit, 3)
+    return catalog.format_quantity(float(value), value.unit, 4)
 
 
 def _chosen(chapter: str | None) -> tuple[claims.Outcome, ...]:
