@@ -36,6 +36,7 @@ def drive_questions(page: Page) -> int:
     data = _data(page)
     forms = page.locator(".mb-quiz form")
     ids = [forms.nth(i).get_attribute("data-q") for i in range(forms.count())]
+    ids = list(dict.fromkeys(ids))
     assert ids, "the page shows no question"
     _reset(page)
     for id in ids:
@@ -99,14 +100,16 @@ def _focus(page: Page, target: Locator) -> None:
     """Reach an element, or another of its radio group, with the Tab key from the one before."""
     target.evaluate(
         """e => {
-            const stops = [...document.querySelectorAll('input,button,summary,a[href],select')]
-                .filter(x => x.getClientRects().length);
-            const before = stops[stops.indexOf(e) - 1];
-            if (!before) document.body.tabIndex = -1;
-            (before || document.body).focus();
+            const stops = [...document.querySelectorAll('input,button,summary,a[href],select')];
+            document.body.tabIndex = -1;
+            for (let i = stops.indexOf(e) - 1; i >= -1; i--) {
+                const before = stops[i] || document.body;
+                before.focus();
+                if (document.activeElement === before) return;
+            }
         }"""
     )
-    for _ in range(6):  # a radio group is one stop, and the browser chooses which button
+    for _ in range(12):  # a radio group is one stop, and the browser chooses which button
         page.keyboard.press("Tab")
         if target.evaluate(
             """e => {

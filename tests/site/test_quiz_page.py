@@ -58,6 +58,11 @@ def site(tmp_path_factory):
     ]
     parts = [view._repr_html_() for view in views]
     (folder / "index.html").write_text(HEAD + "".join(parts) + "</main>", encoding="utf-8")
+    few = quiz_samples.SAMPLE.split("  - id: true-ones")[0]
+    (folder / "few").mkdir()
+    few_bank = Bank(quiz_samples.write(folder / "few", few))
+    few_page = quiz.show("roofline", "first", source=few_bank)._repr_html_()
+    (folder / "few.html").write_text(f"{HEAD}{few_page}</main>", encoding="utf-8")
     framed = parts[1].replace("&", "&amp;").replace('"', "&quot;")
     (folder / "framed.html").write_text(
         f'{HEAD}<iframe title="questions" sandbox="allow-scripts" width="700" height="1400" '
@@ -107,6 +112,38 @@ def test_every_type_right_and_wrong_by_keyboard(browser, site, width):
     with opened(browser, f"{site}/index.html", width) as page:
         assert drive_questions(page) == 8
         assert page.title() == "Questions"  # the planted script stayed text
+
+
+#: a defect that the driver must catch: name -> (what to replace, by what)
+PLANTED = {
+    "not announced": ('role:"status"', 'title:"status"'),
+    "right called wrong": ("q.a==a?", "q.a!=a?"),
+    "not kept": ("localStorage[KEY+id]=JSON.stringify(v)", "0"),
+    "reset keeps": ("delete localStorage[KEY+id]", "0"),
+    "old result stays": ('form.oninput=()=>say("")', "0"),
+    "score counts nothing": ("filter(s => s.ok)", "filter(s => 0)"),
+    "mouse only": ('make("button",q.k', 'make("span",q.k'),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_driver_catches_a_planted_defect(browser, site, name):
+    old, new = PLANTED[name]
+
+    def serve(route):
+        body = route.fetch().text()
+        assert old in body
+        route.fulfill(body=body.replace(old, new), content_type="text/html; charset=utf-8")
+
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    page.set_default_timeout(3_000)
+    page.set_default_navigation_timeout(30_000)
+    page.route("**/few.html", serve)
+    page.goto(f"{site}/few.html")
+    with pytest.raises((AssertionError, sync_api.Error)):
+        drive_questions(page)
+    context.close()
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

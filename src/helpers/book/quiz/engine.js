@@ -68,7 +68,7 @@ const KINDS = {
       const got = read(a, q.u);
       q.v = got.bare ? got.v * scale(q.u) : got.v;
       if (got.error || q.v <= 0) return ["retry", got.error || "A guess is above zero."];
-      return ["kept", `Read as ${joined(q.v, got.base)}. It comes back at the end of the chapter.`];
+      return ["kept", `Read as ${joined(q.v / scale(q.u), q.u)}. It comes back at the end of the chapter.`];
     },
   },
 };
