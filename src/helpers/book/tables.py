@@ -229,7 +229,7 @@ class Table:
         if column.text and not first:
             attributes += ' class="mb-x"'
         if cell.value is not None:
-            shown = repr(cell.value) if isinstance(cell.value, float) else str(cell.value)
+            shown = str(cell.value).removesuffix(".0")
             attributes += f' data-v="{escape(shown, quote=True)}"'
         elif cell.text == "" or cell.figure is not None:
             attributes += ' data-v=""'

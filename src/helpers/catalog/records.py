@@ -159,7 +159,7 @@ class Link(Record):
 
     name: Key
     label: str = Field(description="as the maker spells it")
-    reach: Literal["all peers", "one peer", "host"] = "all peers"
+    reach: Literal["all peers", "neighbours", "one peer", "host"] = "all peers"
     one_way_figure: Figure | None = Field(default=None, alias="one_way")
     both_ways_figure: Figure | None = Field(default=None, alias="both_ways")
     note: str | None = None
