@@ -411,9 +411,7 @@ class MachineCard(_Record):
             if point is not None:
                 unit = "GOP/s" if dtype == "int8" else "GFLOP/s"
                 value = f"{point.flop_per_s / 1e9:.3g} {unit} at n = {point.n}"
-                rows.append(
-                    (f"matmul {dtype}", f"{value} (spread {point.measurement.spread:.0%})")
-                )
+                rows.append((f"matmul {dtype}", f"{value} (spread {point.measurement.spread:.0%})"))
         for pattern in ARRAYS:
             points = self.curve(pattern)
             if points:

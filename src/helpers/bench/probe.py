@@ -18,6 +18,7 @@ from typing import Any
 
 from helpers.bench.environment import current_environment
 from helpers.bench.machine import ARRAYS, BandwidthPoint, MachineCard, MatmulPoint
+from helpers.bench.storage import load_card, save_card
 from helpers.bench.timing import (
     Measurement,
     rotating_copies,
@@ -412,6 +413,35 @@ def probe(
     )
 
 
+def my_card(
+    again: bool = False, *, quick: bool = True, progress: Callable[[str], Any] | None = print
+) -> MachineCard:
+    """The card of this machine: the saved one if it fits, else a new one, which is saved.
+
+    Parameters
+    ----------
+    again : bool
+        Measure even if a card was saved.
+    quick : bool
+        As in :func:`probe`.
+    progress : callable, optional
+        Receives what is going on, line by line; None for silence.
+
+    Returns
+    -------
+    MachineCard
+    """
+    say = progress or (lambda line: None)
+    if not again:
+        found = load_card()
+        say(found.message)
+        if found.card is not None:
+            return found.card
+    card = probe(quick, progress=progress)
+    say(save_card(card))
+    return card
+
+
 def _rounded(point: Any) -> Any:
     """The same point with its samples rounded to what a timing can carry."""
     update: dict[str, Any] = {"measurement": point.measurement.rounded()}
@@ -456,9 +486,7 @@ def _probe_cuda(quick: bool, progress: Callable[[str], Any] | None) -> MachineCa
                     lambda call: call(), name=pattern, arguments=calls, samples=samples
                 )
                 points.append(
-                    BandwidthPoint(
-                        pattern=pattern, working_set_bytes=size, measurement=measurement
-                    )
+                    BandwidthPoint(pattern=pattern, working_set_bytes=size, measurement=measurement)
                 )
         matmuls: list[MatmulPoint] = []
         before = torch.backends.cuda.matmul.allow_tf32
@@ -474,9 +502,7 @@ def _probe_cuda(quick: bool, progress: Callable[[str], Any] | None) -> MachineCa
                         )
                     except (RuntimeError, AttributeError, TypeError):
                         break
-                    matmuls.append(
-                        MatmulPoint(dtype=dtype, m=n, k=n, n=n, measurement=measurement)
-                    )
+                    matmuls.append(MatmulPoint(dtype=dtype, m=n, k=n, n=n, measurement=measurement))
                     if measurement.median_s > 0.2:
                         break  # the next size takes eight times as long
         finally:
@@ -512,8 +538,6 @@ def main(arguments: list[str] | None = None) -> int:
     int
         0, or 1 with a message if the probe cannot run.
     """
-    from helpers.bench.storage import load_card, save_card
-
     parser = argparse.ArgumentParser(
         prog="moving-bytes probe",
         description="Measure this machine and save its card. Close other programs first.",

@@ -45,19 +45,27 @@ def main(arguments: list[str] | None = None) -> int:
         description="Make the recorded runs that ship with the package anew (two minutes).",
     )
     parser.add_argument("--dry-run", action="store_true", help="measure, show, write nothing")
+    parser.add_argument("--quick", action="store_true", help="a provisional recording, 30 seconds")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     load = busy_share()
     if load is not None and load > 0.3:
         print(f"Warning: the machine is {load:.0%} busy; recordings want a quiet one.")
     try:
-        card = probe(quick=False)
+        card = probe(quick=options.quick)
         print(card.summary())
+        samples, seconds_each = (9, 0.4) if options.quick else (15, 1.5)
         run = operations.measure(
-            samples=15, seconds_each=1.5, progress=lambda name: print(f"  {name}"), command=COMMAND
+            samples=samples,
+            seconds_each=seconds_each,
+            progress=lambda name: print(f"  {name}"),
+            command=COMMAND,
         )
         play = operations.measure(
-            operations.playground_operations(), samples=7, seconds_each=0.4, command=COMMAND
+            operations.playground_operations(),
+            samples=7,
+            seconds_each=seconds_each / 3,
+            command=COMMAND,
         )
     except RuntimeError as error:
         print(error, file=sys.stderr)

@@ -419,6 +419,4 @@ def time_cuda(
         calls = max(calls + 1, math.ceil(calls * growth))
         elapsed = sample(calls)
     times = tuple(max(sample(calls) / calls, 1e-10) for _ in range(samples))
-    return Measurement(
-        name=name, samples_s=times, calls_per_sample=calls, threads=1, device="cuda"
-    )
+    return Measurement(name=name, samples_s=times, calls_per_sample=calls, threads=1, device="cuda")
