@@ -327,7 +327,6 @@ def symlog(ax, m, v):
         (lambda ax, m, v: (m.readout("a"), m.readout("b")), "set twice"),
         (lambda ax, m, v: m.dot(ax, v.n, 1, color="red"), "'#ff0000' is not in the palette"),
         (lambda ax, m, v: m.dot(ax, v.batch, 1), "'batch' is not known here; allowed are n"),
-        (lambda ax, m, v: (ax.set_xscale("log"), m.dot(ax, v.n - 2, 1)), "not in the picture"),
         (lambda ax, m, v: m.dot(ax, v.n, 1) if m.wide else None, "different marks"),
         (lambda ax, m, v: m.dot(ax, v.n, 1 if m.wide else 2), "different marks"),
         (lambda ax, m, v: m.dot(ax, 1 if v.n > 1 else 2, 1), "use where"),
