@@ -7,9 +7,6 @@ from drive_explorables import drive_explorables
 
 from library.explorable_samples import cache_fits, draft_length
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "library"))
-from explorable_samples import cache_fits, draft_length
-
 pytestmark = pytest.mark.browser
 
 KNOWN = {"cache-fits": cache_fits, "draft-length": draft_length}
