@@ -138,7 +138,7 @@ def test_a_chapter_without_guesses_says_so(tmp_path):
 
 def test_weight(tmp_path):
     """A page of 8 groups and 30 questions, shared blocks once, stays under 90 KB."""
-    assert len(component.shared_js()) < 10_500
+    assert len(component.shared_js()) < 10_400
     assert len(component.shared_css()) < 4_096
     pages = 0
     for i in range(8):

@@ -148,7 +148,7 @@ def _choose(page: Page, form: Locator, q: dict, right: bool) -> None:
     elif q["k"] == "order":
         _sort(page, form, right)
     else:
-        _type(page, form, f"{q['a'] if right else q['a'] * 3.3 + 7:.15e}")
+        _type(page, form, f"{q['a']:.15e}" if right else f"{-abs(q['a']) - 1:.15e}")
 
 
 def _radio(page: Page, form: Locator, index: int) -> None:

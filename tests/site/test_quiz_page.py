@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -22,14 +21,7 @@ from helpers.book.quiz.bank import Bank
 sync_api = pytest.importorskip("playwright.sync_api")
 from drive_questions import drive_questions  # noqa: E402
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome on this machine")
+pytestmark = pytest.mark.browser
 
 HEAD = (
     '<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8">'
@@ -85,11 +77,8 @@ def site(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+def browser(chromium):
+    return chromium.browser  # one for all tests of the site: Playwright cannot start twice
 
 
 @contextlib.contextmanager
@@ -186,6 +175,7 @@ def test_numbers_say_how_they_were_read(browser, site):
             (ridge, "29.5", "Too low, by a factor of 10."),
             (ridge, "295", "Right. Read as 295 FLOP/B."),
             (time, "4.78", "Did you mean 4.78 ms?"),
+            (time, "9", "Read as 9 s. Did you mean 9 ms?"),
             (time, "4.78 s", "factor of 1000"),
             (time, "4.78 MS", "upper and lower case matter: ms?"),
             (time, "16/3350", "Right. Read as 0.00477612 s."),

@@ -61,13 +61,15 @@ const read = (text, u) => {
 const judge = ({ v, base, bare }, { a, u, r, s, e }) => {
   const off = (x, least = 0, at = v) => Math.abs(at - x) <= (Math.max(r, least) * Math.abs(x) + s) * (1 + 1e-9);
   if (off(a)) return ["right", ""];
-  if (bare && scale(u) != 1 && off(a, 0, v * scale(u)))
-    return ["retry", `Read as ${joined(v, base)}. Did you mean ${joined(v, u)}? Write the unit with the number.`];
+  const size = scale(u), alone = bare && size != 1;
+  const forgot = ["retry", `Read as ${joined(v, base)}. Did you mean ${joined(v, u)}? Write the unit with the number.`];
+  if (alone && off(a, 0, v * size)) return forgot;
   const i = e.findIndex(x => off(x, .005));
   if (i >= 0) return ["wrong", "", i];
   if (a > 0 && v <= 0) return ["wrong", "The answer is above zero."];
   const q = v / a, f = Math.max(q, 1 / q);
   if (!(q > 0)) return ["wrong", v > a ? "Too high." : "Too low."];
+  if (alone && f > 999 && q * size > .01 && q * size < 100) return forgot;
   for (const [k, why] of FACTORS) if (Math.abs(f / k - 1) <= .005) return ["wrong", `Off by a factor of ${plain(k, 4)}: ${why}`];
   if (Math.abs(v * a - 1) <= .005) return ["wrong", "Upside down: you divided the other way round."];
   return ["wrong", `Too ${q > 1 ? "high" : "low"}, by ` + (f > 999 ? plain(Math.log10(f), 1) + " powers of ten." : `a factor of ${plain(f, f >= 2 ? 2 : 3)}.`)];

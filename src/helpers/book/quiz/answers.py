@@ -172,17 +172,14 @@ def judge(
 
     if near(answer):
         return Verdict("right")
-    _, size = unit_scale(unit)
-    if (
-        reading.bare
-        and size != 1
-        and abs(value * size - answer) <= (relative * abs(answer) + absolute) * (1 + 1e-9)
-    ):
-        meant = f"{plain(value)}{'' if unit == '%' else ' '}{unit}"
-        return Verdict(
-            "retry",
-            f"Read as {said(reading)}. Did you mean {meant}? Write the unit with the number.",
-        )
+    _, scale = unit_scale(unit)
+    meant = f"{plain(value)}{'' if unit == '%' else ' '}{unit}"
+    forgot = Verdict(
+        "retry", f"Read as {said(reading)}. Did you mean {meant}? Write the unit with the number."
+    )
+    bare = reading.bare and scale != 1
+    if bare and abs(value * scale - answer) <= (relative * abs(answer) + absolute) * (1 + 1e-9):
+        return forgot
     for i, error in enumerate(errors):
         if near(error, 0.005):
             return Verdict("wrong", error=i)
@@ -192,6 +189,8 @@ def judge(
         return Verdict("wrong", "Too high." if value > answer else "Too low.")
     ratio = value / answer
     size = max(ratio, 1 / ratio)
+    if bare and size > 999 and 0.01 < ratio * scale < 100:
+        return forgot
     for factor, mixed_up in FACTORS:
         if abs(size / factor - 1) <= 0.005:
             return Verdict("wrong", f"Off by a factor of {plain(factor, 4)}: {mixed_up}")
