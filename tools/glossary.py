@@ -1,4 +1,4 @@
-"""Write the glossary page from the catalog: ``python tools/glossary.py``; ``--check`` compares only.
+"""Write the glossary page from the catalog; ``--check`` only compares.
 
 The terms stand in ``src/helpers/catalog/data/glossary.yaml``. The page is generated and not
 edited; a test keeps the two equal.

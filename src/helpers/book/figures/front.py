@@ -43,24 +43,17 @@ def one_token(ax, m, v):
     top = _TOPS[-1]
     for end in reversed(_TOPS[:-1]):
         top = where(longest * 1.12 < end, end, top)
+
     ax.set(xlim=(-0.6, 1.6), ylabel="Time for one token (ms)")
     ax.set_xticks([0, 1], ["Moving the bytes", "Doing the arithmetic"])
     ax.grid(axis="x", visible=False)
     y = m.yscale(ax, top, widest="20,000")
     for x, time, color in ((0, moving, INK["c2"]), (1, doing, INK["c1"])):
         m.bar(ax, x, 0.62, 0, y(time), color=color)
-        short = where(time < 0.1, f"{time:.3f} ms", f"{time:.2f} ms")
-        label = where(time < 10, short, f"{time:,.0f} ms")
+        label = where(time < 1, f"{time:.3f} ms", f"{time:,.1f} ms")
         m.text(ax, x, y(time), label, dy=-6, ha="center", weight="bold")
-    rate = 1e3 / longest
-    speed = f"Each user gets at most {rate:,.0f} tokens/s, all together {rate * v.users:,.0f}. "
+    speed = f"at most {1e3 / longest:,.0f} tokens/s, all together {1e3 * v.users / longest:,.0f}"
+    waiting = where(moving > doing, "arithmetic waits for bytes", "memory waits for arithmetic")
     idle = 1 - minimum(moving, doing) / longest
-    wait = where(
-        moving > doing,
-        f"{idle:.1%} of the time the arithmetic waits for bytes.",
-        f"{idle:.1%} of the time the memory waits for the arithmetic.",
-    )
-    many = where(
-        chips > 1, f" The weights need {chips:.0f} chips, which share the work evenly.", ""
-    )
-    m.readout(speed + wait + many)
+    many = where(chips > 1, f" The weights need {chips:.0f} chips, which share the work.", "")
+    m.readout(f"Each user gets {speed}. {idle:.1%} of the time the {waiting}.{many}")
