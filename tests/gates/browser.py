@@ -110,6 +110,7 @@ class Site:
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.address = f"http://127.0.0.1:{self._server.server_port}"
         self._seen: dict[tuple[str, int, str], Observation] = {}
+        self.figures: dict[str, str] = {}  # measured on the way, for the report
 
     def close(self) -> None:
         self._server.shutdown()

@@ -16,7 +16,11 @@ from gates import (
     references,
     site_axe,
     site_layout,
+    site_links,
+    site_live,
     site_loading,
+    site_speed,
+    site_weight,
     spelling,
     strays,
     style,
@@ -164,6 +168,36 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_axe.check,
         _plants(*site_axe.PLANTS),
+    ),
+    Gate(
+        "built-links",
+        "Every link and anchor of the built pages, search and index too, leads somewhere.",
+        "site", site_links.check, _plants(*site_links.PLANTS),
+    ),
+    Gate(
+        "weight",
+        "HTML under 300 kB, a first view under 500 kB over the wire, own script under 20 kB.",
+        "site", site_weight.check, _plants(*site_weight.PLANTS),
+    ),
+    Gate(
+        "first-view",
+        "The largest content of the chapter is shown within 2.5 s on a slow phone.",
+        "site", site_speed.check_first_view, _plants(*site_speed.FIRST_VIEW_PLANTS),
+    ),
+    Gate(
+        "sliders",
+        "A live figure answers its slider at once.",
+        "site", site_speed.check_sliders, _plants(*site_speed.SLIDER_PLANTS),
+    ),
+    Gate(
+        "live-figures",
+        "Every control of every live figure moves it to where Python says, to nine digits.",
+        "site", site_live.check_figures, _plants(*site_live.FIGURE_PLANTS),
+    ),
+    Gate(
+        "questions",
+        "Every question on every page is answered right and wrong by keyboard, and says so.",
+        "site", site_live.check_questions, _plants(*site_live.QUESTION_PLANTS),
     ),
 )
 

@@ -42,7 +42,7 @@ def check(site: Site) -> list[Defect]:
 
 
 def text_too_pale(folder: Path) -> str:
-    return page(folder, '<p style="color:#999;background:#fff">Pale.</p>')
+    return page(folder, '<p style="color:#999;background:#fff">Pale.</p>', name="other.html")
 
 
 def too_pale_in_the_dark_only(folder: Path) -> str:
@@ -54,7 +54,7 @@ def too_pale_in_the_dark_only(folder: Path) -> str:
 
 
 def an_unlabelled_slider(folder: Path) -> str:
-    return page(folder, '<input type="range">')
+    return page(folder, '<input type="range">', name="other.html")
 
 
 def a_fault_on_a_phone_only(folder: Path) -> str:

@@ -32,6 +32,8 @@ def check_offline(site: Site) -> list[Defect]:
 
 def page(folder: Path, body: str, head: str = "", name: str = "index.html") -> str:
     """Write a page without fault but for what is planted."""
+    if name != "index.html" and not (folder / "index.html").exists():
+        page(folder, "")
     (folder / name).write_text(
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Planted</title>'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'

@@ -9,8 +9,10 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize("gate", gates("site"), ids=lambda gate: gate.name)
-def test_the_site_passes(gate, site):
+def test_the_site_passes(gate, site, report):
     found = gate.check(site)
+    for name, figure in site.figures.items():
+        report(name, figure)
     assert not found, f"{gate.proves}\n" + "\n".join(map(str, sorted(set(found))))
 
 

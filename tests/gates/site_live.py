@@ -1,0 +1,113 @@
+"""What moves on the pages moves rightly: every control of every live figure, every question."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from gates.browser import NARROW, WIDE, Site
+from gates.core import ROOT, Defect
+from gates.site_loading import page
+
+if str(ROOT / "tests" / "site") not in sys.path:
+    sys.path.append(str(ROOT / "tests" / "site"))
+
+FAULTS_SHOWN = 8  # of one page; the first says most
+COMBINATIONS = 40  # of settings that each live figure is put to, beside each stop of each control
+
+
+def _showing(site: Site, marker: str) -> list[str]:
+    return [n for n in site.pages if marker in (site.folder / n).read_text("utf-8")]
+
+
+def _is_feeder(name: str) -> bool:
+    from helpers.book.site.pages import is_feeder
+
+    return is_feeder(name.removesuffix(".html"))
+
+
+def check_figures(site: Site) -> list[Defect]:
+    """Move every control of every live figure; report what differs from Python."""
+    from drive_explorables import drive_explorables
+
+    found = []
+    for name in _showing(site, 'class="mb mb-explorable'):
+        if _is_feeder(name):
+            continue  # the page it feeds shows the same figure
+        tab = site.chromium.context(WIDE).new_page()
+        try:
+            tab.goto(f"{site.address}/{name}", wait_until="load")
+            result = drive_explorables(tab, most=COMBINATIONS, redraws=1)
+            found += [Defect(name, 0, fault) for fault in result.faults[:FAULTS_SHOWN]]
+            if result.faults:
+                continue
+            for figure, settings in result.settings.items():
+                site.figures[f"live figure {figure}"] = f"equal to Python in {settings} settings"
+        finally:
+            tab.close()
+    return found
+
+
+def check_questions(site: Site) -> list[Defect]:
+    """Answer every question right and wrong by keyboard; report what does not work."""
+    from drive_questions import drive_questions
+    from playwright.sync_api import Error
+
+    found = []
+    for name in _showing(site, 'class="mb mb-quiz'):
+        if _is_feeder(name):
+            continue
+        context = site.chromium.browser.new_context(viewport={"width": NARROW, "height": 900})
+        tab = context.new_page()
+        tab.set_default_timeout(5_000)
+        tab.set_default_navigation_timeout(30_000)
+        try:
+            tab.goto(f"{site.address}/{name}", wait_until="load")
+            count = drive_questions(tab)
+            site.figures[f"questions of {name}"] = f"{count} answered right and wrong by keyboard"
+        except (AssertionError, Error) as error:
+            found.append(Defect(name, 0, str(error).strip().splitlines()[0]))
+        finally:
+            context.close()
+    return found
+
+
+# ---- planted defects ---------------------------------------------------------------------------
+
+
+def _planted(folder: Path, html: str, old: str, new: str) -> str:
+    if old not in html:
+        raise ValueError(f"{old!r} is not in the component any more: plant another defect")
+    return page(folder, html.replace(old, new))
+
+
+def a_figure_that_forgets_its_read_out(folder: Path) -> str:
+    from helpers.book.explorable import registry
+
+    html = registry()["what-batch-size-buys"].html
+    return _planted(folder, html, "out.textContent = state.readout", "out.textContent ||= 1")
+
+
+def a_figure_off_by_a_little(folder: Path) -> str:
+    from helpers.book.explorable import registry
+
+    html = registry()["what-batch-size-buys"].html
+    return _planted(folder, html, "Math.max(", "1.0001 * Math.max(")
+
+
+def a_quiz_that_calls_right_wrong(folder: Path) -> str:
+    from helpers.book import quiz
+
+    html = quiz.show("roofline", "counting")._repr_html_()
+    return _planted(folder, html, "q.a==a?", "q.a!=a?")
+
+
+def a_quiz_for_the_mouse_only(folder: Path) -> str:
+    from helpers.book import quiz
+
+    html = quiz.show("roofline", "counting")._repr_html_()
+    return _planted(folder, html, 'make("button",q.k', 'make("span",q.k')
+
+
+FIGURE_PLANTS = (a_figure_that_forgets_its_read_out, a_figure_off_by_a_little)
+QUESTION_PLANTS = (a_quiz_that_calls_right_wrong, a_quiz_for_the_mouse_only)
