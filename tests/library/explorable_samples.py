@@ -48,7 +48,8 @@ def cache_fits(ax, m, v):
         where(
             need <= capacity,
             f"Fits: {weights:,.1f} GB + {cache(v.context):,.1f} GB = {need:,.1f} of 80 GB",
-            f"Does not fit: {need:,.1f} GB, over by {need - capacity:,.1f} GB",
+            f"Does not fit: {weights:,.1f} GB + {cache(v.context):,.1f} GB = {need:,.1f} GB, "
+            f"which is {need - capacity:,.1f} GB more than there is",
         )
     )
 

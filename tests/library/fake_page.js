@@ -1,7 +1,7 @@
 // The few parts of a browser's document that the engine touches, for V8 without a browser.
 class Fake {
   constructor(tag, parts = {}) {
-    Object.assign(this, { tag, parts, dataset: {}, attributes: {}, listeners: {}, value: "" });
+    Object.assign(this, { tag, parts, style: {}, dataset: {}, attributes: {}, listeners: {}, value: "" });
     this.viewBox = { baseVal: { width: 0 } };
     this.type = tag == "input" ? "range" : tag;
   }

@@ -195,7 +195,7 @@ class _Drive:
         if [svg["shown"] for svg in shown["svgs"]].count(True) != 1:
             found.append("does not show exactly one of its two drawings")
         for size, svg in zip(("wide", "narrow"), shown["svgs"], strict=True):
-            if not svg["label"].endswith(f"Now: {truth.readout}"):
+            if svg["label"] != f"{self.figure.alt} Now: {truth.readout}":
                 found.append(f"{size}: the alternative text says {svg['label']!r}")
             got = [place_of(k, m) for k, m in zip(self.kinds, svg["marks"], strict=True)]
             right = places(self.figure, size, truth)

@@ -51,7 +51,7 @@ def test_every_control_moves_the_figure_to_where_python_says(show, width):
         (', 2) + "× at k', ', 1) + "× at k', "read-out"),
         ('"label":"Draft cost"', '"label":"Draft price"', "its label says"),
         ('set("cx", X(g[0]))', 'set("cx", X(g[0]) + 1)', "off by 1.0"),
-        ('alt[i] + " Now: "', 'alt[i] + " Then: "', "alternative text"),
+        ('spec.alt + " Now: "', 'spec.alt + " Then: "', "alternative text"),
         ("input.max = c.stops.length - 1", "input.max = c.stops.length - 2", "keyboard stays"),
         ("`${c.names[i]} ${c.unit}`.trim()", "c.names[i]", "says '4' at '4 tokens'"),
         ("out.textContent = state.readout", "out.textContent ||= state.readout", "shows"),
@@ -107,6 +107,26 @@ def test_twice_run_code_starts_each_figure_once(show):
     page.evaluate("mbExplorable()")
     assert page.locator(".mb-x-controls label").count() == 6
     assert not errors
+
+
+def test_the_controls_do_not_jump(show):
+    """A read-out that once needed three lines keeps their room until the width changes."""
+    page, _ = show(cache_fits.html, 390)
+    box = page.locator(".mb-explorable")
+    slider, output = box.get_by_role("slider", name="Context"), box.locator("output")
+    slider.focus()
+    page.keyboard.press("Home")
+    heights = [output.bounding_box()["height"]]
+    for key in ["ArrowRight"] * 7 + ["ArrowLeft"] * 7:
+        page.keyboard.press(key)
+        heights.append(output.bounding_box()["height"])
+    assert heights[0] < heights[-1]
+    assert heights == sorted(heights)
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.wait_for_function(
+        "[output, most] => output.offsetHeight < most",
+        arg=[output.element_handle(), heights[0] + 1],
+    )
 
 
 def test_print_shows_the_present_setting_and_no_controls(show):

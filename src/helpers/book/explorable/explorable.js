@@ -41,7 +41,6 @@ globalThis.mbExplorable ??= (() => {
     root.dataset.live = "";
     const all = selector => [...root.querySelectorAll(selector)];
     const [out] = all("output"), [settings] = all(".mb-x-settings"), svgs = all("svg");
-    const alt = svgs.map(svg => svg.getAttribute("aria-label"));
     // controls exist only where they work
     const inputs = Object.entries(spec.controls).map(([name, c]) => {
       const label = document.createElement("label");
@@ -74,9 +73,12 @@ globalThis.mbExplorable ??= (() => {
       // tests compare this with Python
       const state = root.mbState = compute(v, format, argmax);
       out.textContent = state.readout;
+      // once two lines, always two lines: the controls must not jump under a finger
+      if (out.offsetHeight > (parseFloat(out.style.minHeight) || 0))
+        out.style.minHeight = out.offsetHeight + "px";
       settings.textContent = now.join(" · ");
       svgs.forEach((svg, i) => {
-        svg.setAttribute("aria-label", alt[i] + " Now: " + state.readout);
+        svg.setAttribute("aria-label", spec.alt + " Now: " + state.readout);
         place(svg, spec.sizes[i], state.marks);
       });
     };
@@ -84,7 +86,13 @@ globalThis.mbExplorable ??= (() => {
     // a notebook must not take the arrow keys
     root.addEventListener("keydown", event => event.stopPropagation());
     // labels can be measured only in the drawing that is shown
-    new ResizeObserver(draw).observe(root);
+    let width;
+    new ResizeObserver(() => {
+      if (root.offsetWidth == width) return;
+      width = root.offsetWidth;
+      out.style.minHeight = "";
+      draw();
+    }).observe(root);
     draw();
   };
 
