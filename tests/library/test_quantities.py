@@ -191,3 +191,9 @@ def test_quantity_computes_as_a_float_and_survives_copies():
     pickled = pickle.loads(pickle.dumps(quantity))
     for other in (copy.copy(quantity), copy.deepcopy(quantity), pickled):
         assert (other, other.unit) == (quantity, "B/s")
+
+
+@pytest.mark.parametrize("text", ["e5", "1e400", "1e-400 B", "1e999999999", "1/1e999999"])
+def test_numbers_that_no_double_holds_are_refused_at_once(text):
+    with pytest.raises(QuantityError, match="value: "):
+        parse_quantity(text)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 from typing import Any
 
@@ -250,6 +250,23 @@ _NUMBER = re.compile(
 )
 
 
+#: powers of ten beyond this are no quantity of this book, and slow to hold exactly
+_LARGEST_EXPONENT = 60
+
+
+def _exactly(digits: str, text: str) -> Fraction:
+    """The number that the digits write, without rounding."""
+    try:
+        number = Decimal(digits)
+    except InvalidOperation as error:
+        raise QuantityError(f"value: {text!r} has no digits before its exponent") from error
+    if number and abs(number.adjusted()) > _LARGEST_EXPONENT:
+        raise QuantityError(
+            f"value: {text!r} is outside 1e-{_LARGEST_EXPONENT} to 1e{_LARGEST_EXPONENT}"
+        )
+    return Fraction(number)
+
+
 def parse_quantity(text: str | float, expect: str | None = None) -> Quantity:
     """Read a number with a unit.
 
@@ -301,9 +318,9 @@ def parse_quantity(text: str | float, expect: str | None = None) -> Quantity:
                 f"value: {text!r} is not a number with a unit, such as '3.35 TB/s', '3.35e12'"
                 " or '1/3'"
             )
-        value = Fraction(Decimal(match["number"].replace(",", "")))
+        value = _exactly(match["number"].replace(",", ""), text)
         if match["over"]:
-            divisor = Fraction(Decimal(match["over"]))
+            divisor = _exactly(match["over"], text)
             if divisor == 0:
                 raise QuantityError(f"value: {text!r} divides by zero")
             value /= divisor
