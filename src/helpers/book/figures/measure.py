@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from matplotlib.figure import Figure
-
 from helpers import catalog
 from helpers.bench import recorded
 from helpers.bench.machine import MachineCard
@@ -20,7 +18,6 @@ from helpers.bench.operations import (
     time_operation,
 )
 from helpers.bench.timing import format_seconds
-from helpers.book.explorable.marks import Marks
 from helpers.book.figures.roofline import sixteen_bit_peak
 from helpers.book.picture import Picture, picture
 from helpers.book.style import INK
@@ -104,7 +101,7 @@ def staircase(card: MachineCard) -> Picture:
 
 def roofline_among_chips(
     card: MachineCard,
-    chips: Sequence[str] = ("t4", "l4", "rtx-4090", "a100-sxm-80gb", "h100-sxm", "b200-sxm"),
+    chips: Sequence[str] = ("t4", "rtx-4090", "a100-sxm-80gb", "h100-sxm", "b200-sxm"),
 ) -> Picture:
     """The card's roofline under those of catalog chips.
 
@@ -242,6 +239,8 @@ def predicted_and_measured(comparison: Comparison) -> Picture:
         ax.set_xscale("log", base=2)
         ax.set_xlim(low, high)
         ticks = [t for t in (0.25, 0.5, 1, 2, 4, 8, 16, 32, 64) if low <= t <= high]
+        if not m.wide and len(ticks) > 5:
+            ticks = [t for t in ticks if math.log2(t) % 2 == 0]
         ax.set_xticks(ticks, [{0.25: "1/4", 0.5: "1/2"}.get(t, f"{t:g}") for t in ticks])
         ax.xaxis.set_minor_locator(_no_ticks())
         ax.axvline(1, color=INK["fg"], lw=1.2)
@@ -425,7 +424,7 @@ def _measured(kind: str, n: int):
     return time_operation(op, samples=5, max_total_s=0.3)
 
 
-def bound_and_measured(card: MachineCard, kind: str, n: int) -> Figure:
+def bound_and_measured(card: MachineCard, kind: str, n: int) -> Picture:
     """For the playground: bounds of one kind of operation over sizes, and one size measured now.
 
     Parameters
@@ -439,43 +438,41 @@ def bound_and_measured(card: MachineCard, kind: str, n: int) -> Figure:
 
     Returns
     -------
-    matplotlib.figure.Figure
+    Picture
     """
     op = playground_operation(kind, n)
     if op.dtype not in card.dtypes:
         raise ValueError(f"kind: {kind!r} needs {op.dtype}, which this card has no rate for")
-    measured = _measured(kind, n)
-    bounds = [predict(playground_operation(kind, size), card) for size in PLAYGROUND_SIZES]
+    measured_s = _measured(kind, n).median_s
+    sizes = PLAYGROUND_SIZES
+    bounds = [predict(playground_operation(kind, size), card) for size in sizes]
     here = predict(op, card)
-    figure = Figure((680 / 72, 300 / 72), dpi=72, layout="constrained")
-    ax = figure.add_subplot()
-    ax.patch.set_visible(False)
-    m = Marks(None, True)
-    ax.plot(PLAYGROUND_SIZES, [b.max_s for b in bounds], color=INK["c1"], label="max: the bound")
-    ax.plot(
-        PLAYGROUND_SIZES,
-        [b.sum_s for b in bounds],
-        color=INK["c1"],
-        lw=1.4,
-        ls=DASHED,
-        label="sum",
-    )
-    calls = [b.dispatch_s for b in bounds]
-    ax.plot(PLAYGROUND_SIZES, calls, color=INK["muted"], lw=1.4, ls=(0, (1, 2)), label="the call")
-    m.dot(ax, n, measured.median_s, INK["c2"], size=12)
-    ratio = measured.median_s / here.max_s
-    told = f"measured {format_seconds(measured.median_s)}, {ratio:.2f} times the bound"
-    m.text(ax, n, measured.median_s, told, dx=-10, dy=-10, ha="right", color=INK["c2"])
-    ax.set_xscale("log", base=2)
-    ax.set_yscale("log")
-    ax.set_xlim(PLAYGROUND_SIZES[0] / 1.5, PLAYGROUND_SIZES[-1] * 1.5)
-    ax.set_xticks(PLAYGROUND_SIZES, [f"{size:,}" for size in PLAYGROUND_SIZES])
-    ax.xaxis.set_minor_locator(_no_ticks())
-    lowest, highest = math.floor(math.log10(min(calls) / 2)), 0
-    exponents = range(lowest, highest + 1)
-    ax.set_ylim(10.0**lowest, 1)
-    _powers(ax.yaxis, exponents, {-6: "1 µs", -3: "1 ms", 0: "1 s"})
     level = "main memory" if here.level == "memory" else here.level
-    ax.set_xlabel(f"n; at n = {n:,} the data live in {level}, {here.bound_by} decides")
-    ax.legend(loc="upper left")
-    return figure
+    times = measured_s / here.max_s
+
+    @picture(
+        f"Time of {kind} against n on logarithmic axes: lines for max, sum and the call, and a dot"
+        f" at n = {n}.",
+        f"n = {n:,}: measured {format_seconds(measured_s)}, *{times:.2f} times the bound*; the data"
+        f" live in {level}, and {here.bound_by} decides.",
+        heights=(300, 280),
+    )
+    def bound_and_measured(ax, m):
+        ax.plot(sizes, [b.max_s for b in bounds], color=INK["c1"], label="max: the bound")
+        ax.plot(sizes, [b.sum_s for b in bounds], color=INK["c3"], lw=1.4, ls=DASHED, label="sum")
+        calls = [b.dispatch_s for b in bounds]
+        ax.plot(sizes, calls, color=INK["muted"], lw=1.4, ls=(0, (1, 2)), label="the call")
+        m.dot(ax, n, measured_s, size=12)
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.set_xlim(sizes[0] / 1.5, sizes[-1] * 1.5)
+        shown = sizes if m.wide else sizes[::2]
+        ax.set_xticks(shown, [f"{size:,}" for size in shown])
+        ax.xaxis.set_minor_locator(_no_ticks())
+        lowest = min(-7, math.floor(math.log10(min(*calls, *(b.max_s for b in bounds)))))
+        ax.set_ylim(10.0**lowest, 1)
+        _powers(ax.yaxis, range(lowest, 1), {-6: "1 µs", -3: "1 ms", 0: "1 s"})
+        ax.set_xlabel("n")
+        ax.legend(loc="upper left")
+
+    return bound_and_measured
