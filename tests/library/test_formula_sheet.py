@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -62,8 +63,11 @@ def test_chapters_of_the_page_are_those_of_the_registry():
         formula_sheet.show("memory")
 
 
-def test_links_name_registered_formulas():
+def test_links_lead_from_formulas_to_sections():
     assert set(formula_sheet.SEEN_ON) <= {f.name for f in ALL}
+    chapters = Path(__file__).parents[2] / "chapters"
+    for page, label, _ in formula_sheet.SEEN_ON.values():
+        assert f"({label})=" in (chapters / f"{page}.md").read_text()
 
 
 @pytest.mark.parametrize(
