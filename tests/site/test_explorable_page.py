@@ -124,7 +124,7 @@ def test_the_controls_do_not_jump(show):
     assert heights == sorted(heights)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.wait_for_function(
-        "[output, most] => output.offsetHeight < most",
+        "([output, most]) => output.offsetHeight < most",
         arg=[output.element_handle(), heights[0] + 1],
     )
 
