@@ -19,8 +19,8 @@ HEAD = """\
 
 <!-- Generated from src/helpers/catalog/data/glossary.yaml by tools/glossary.py; edit there. -->
 
-Every term of the book in a sentence or two, and where it is taught. Elsewhere a dotted underline
-marks a term that leads here.
+Every term of the book in a sentence or two, and where it is taught. Where a page first needs a
+term, the term links here.
 
 """
 
