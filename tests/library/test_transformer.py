@@ -202,7 +202,7 @@ def test_state_dict_of_real_models(name):
     assert tf.parameters(model) == sum(p.numel() for p in decoder.parameters())
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(model=model_records())
 def test_state_dict_of_random_models(model):
     decoder = build(model, "meta")
@@ -213,7 +213,7 @@ def test_state_dict_of_random_models(model):
 # --- arithmetic --------------------------------------------------------------------------------
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     model=model_records(),
     batch=st.integers(1, 3),
@@ -302,7 +302,7 @@ def test_decode_reads_the_cache_once(name, context):
     assert step.kv_bytes == tf.kv_bytes_per_token(model) * 3 * (visible + 1)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     model=model_records(),
     batch=st.integers(1, 4),

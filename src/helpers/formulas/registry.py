@@ -292,5 +292,6 @@ def _docstring(entry: Formula, notes: str | None) -> str:
     if entry.source:
         lines += ["", "References", "----------", f"{entry.source}, {entry.where}".rstrip(", ")]
     arguments = ", ".join(f"{key}={value!r}" for key, value in entry.worked.items())
-    lines += ["", "Examples", "--------", f">>> {entry.name}({arguments})", f"{entry.result!r}"]
+    call = f'>>> f"{{{entry.name}({arguments}):.6g}}"'
+    lines += ["", "Examples", "--------", call, f"'{entry.result:.6g}'"]
     return "\n".join(lines) + "\n"
