@@ -103,7 +103,8 @@ def typed_numbers(text: str) -> list[str]:
 def _is_exempt(text: Text, number: str) -> bool:
     if text.inside.classes & CLASSES_OF_GIVENS or set(text.inside.directives) & CLASSES_OF_GIVENS:
         return True
-    in_strip = 0 <= text.after_title <= BLOCKS_OF_HEADER_STRIP or "header" in text.inside.classes
+    strips = {"header", "header-strip"} & text.inside.classes
+    in_strip = 0 <= text.after_title <= BLOCKS_OF_HEADER_STRIP or bool(strips)
     return bool(in_strip and _DURATION.fullmatch(number))
 
 

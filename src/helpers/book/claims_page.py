@@ -30,6 +30,9 @@ _STYLE = (
     ".mb-claims{color:var(--mb-fg);font-size:15px;line-height:1.5}"
     ".mb-claims details{border-top:1px solid var(--mb-line);padding:6px 0}"
     ".mb-claims summary{cursor:pointer;min-height:24px}"
+    ".mb-claims summary small{display:block;font-size:13px;color:var(--mb-muted);"
+    "font-variant-numeric:tabular-nums}"
+    ".mb-claims code{color:inherit;background:none;border:0;padding:0;overflow-wrap:anywhere}"
     ".mb-claims summary b{color:var(--mb-c2)}.mb-claims .holds summary b{color:var(--mb-good)}"
     ".mb-claims :is(summary,a):focus-visible{outline:2px solid var(--mb-c1);outline-offset:2px}"
     ".mb-claims dl{display:grid;grid-template-columns:max-content 1fr;gap:2px 14px;margin:8px 0}"
@@ -64,7 +67,7 @@ def _chosen(chapter: str | None) -> tuple[claims.Outcome, ...]:
 
 
 def table(chapter: str | None = None) -> Table:
-    """One line for each claim: as it is met, and as it should be.
+    """One line for each claim: its name, the number as met, and as it should be.
 
     Parameters
     ----------
@@ -83,11 +86,11 @@ def table(chapter: str | None = None) -> Table:
     """
     rows = [
         [
-            outcome.claim.statement,
+            outcome.claim.id.replace("-", " "),
             Cell(shown(outcome.claimed), _value(outcome.claimed)),
             Cell(shown(outcome.computed), _value(outcome.computed)),
             VERDICTS[outcome.claim.kind],
-            outcome.claim.where_met,
+            outcome.claim.chapter,
         ]
         for outcome in _chosen(chapter)
     ]
@@ -98,7 +101,7 @@ def table(chapter: str | None = None) -> Table:
             Column("As met"),
             Column("Computed here"),
             Column("Verdict", text=True),
-            Column("Where it is met", text=True),
+            Column("Chapter", text=True),
         ],
         rows,
     )
@@ -113,6 +116,7 @@ class Ledger:
     """The claims with their verdicts, checks and sources; shows itself in a notebook."""
 
     outcomes: Sequence[claims.Outcome]
+    with_code: bool = True
 
     def __repr__(self) -> str:
         return "\n".join(
@@ -122,41 +126,52 @@ class Ledger:
         )
 
     def _repr_html_(self) -> str:
-        body = "".join(_entry(outcome) for outcome in self.outcomes)
+        body = "".join(_entry(outcome, self.with_code) for outcome in self.outcomes)
         return (
             f'<style data-mb="claims">{tokens_css()}{_STYLE}</style>'
             f'<div class="mb mb-claims">{body}</div>'
         )
 
 
-def ledger(chapter: str | None = None) -> Ledger:
-    """All claims, or those of a chapter, in full.
+def ledger(chapter: str | None = None, *, code: bool = True) -> Ledger:
+    """All claims, or those of a chapter, to be opened one by one.
+
+    Parameters
+    ----------
+    chapter : str, optional
+        Only the claims of this chapter.
+    code : bool
+        Also give sources, confidence, and the source code of each check.
 
     Raises
     ------
     ValueError
         If there are none.
     """
-    return Ledger(_chosen(chapter))
+    return Ledger(_chosen(chapter), code)
 
 
-def _entry(outcome: claims.Outcome) -> str:
+def _entry(outcome: claims.Outcome, with_code: bool) -> str:
     claim = outcome.claim
+    met, found = (escape(shown(value)) for value in (outcome.claimed, outcome.computed))
+    numbers = f" <small>As met {met}, computed {found}.</small>" if met and found else ""
     pairs = [
         ("Where it is met", escape(claim.where_met)),
-        ("As met", escape(shown(outcome.claimed))),
-        ("Computed here", escape(shown(outcome.computed))),
         ("Instead", escape(claim.corrected or "")),
         ("Why", escape(claim.verdict)),
-        ("Sources", "; ".join(_source(key) for key in claim.sources)),
-        ("Our confidence", claim.confidence),
-        ("Check", _code(claim)),
     ]
+    if with_code:
+        pairs += [
+            ("Sources", "; ".join(_source(key) for key in claim.sources)),
+            ("Our confidence", claim.confidence),
+            ("Check", _code(claim)),
+        ]
     items = "".join(f"<dt>{name}</dt><dd>{text}</dd>" for name, text in pairs if text)
     holds = ' class="holds"' if claim.kind == "right" else ""
     return (
         f'<details{holds} id="claim-{escape(claim.id, quote=True)}"><summary>'
-        f"<b>{VERDICTS[claim.kind]}.</b> {escape(claim.statement)}</summary><dl>{items}</dl></details>"
+        f"<b>{VERDICTS[claim.kind]}.</b> {escape(claim.statement)}{numbers}</summary>"
+        f"<dl>{items}</dl></details>"
     )
 
 

@@ -191,10 +191,10 @@ def two_clocks(ax, m):
     for left, name, role in boxes:
         ax.add_patch(Rectangle((left, 44), 32, 46, fill=False, ec=INK[role], lw=2))
         ax.text(left + 16, 94, name, ha="center", weight="bold", color=INK[role])
-    for row in range(4):
-        for column in range(7):
-            corner = (4.8 + column * 4, 48.5 + row * 10.5)
-            ax.add_patch(Rectangle(corner, 2.4, 6, color=INK["c5"]))
+    for row in range(3):
+        for column in range(4):
+            corner = (5.5 + column * 6.7, 49 + row * 13)
+            ax.add_patch(Rectangle(corner, 4.6, 9, color=INK["c5"], lw=0))
     for row in range(2):
         for column in range(2):
             ax.text(
