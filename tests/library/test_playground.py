@@ -1,4 +1,4 @@
-"""A playground shows a real first state as HTML, and widgets that follow where there is a kernel."""
+"""A playground shows a real first state as HTML, and widgets that follow where a kernel runs."""
 
 from __future__ import annotations
 
