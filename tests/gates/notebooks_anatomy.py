@@ -12,7 +12,10 @@ from gates.core import Book, Defect, Notebook
 #: notebooks that only feed a page are no labs
 FEEDER = "figures"
 NO_LABS = {"solutions", "claims"}  # executed pages: worked solutions, claim checks
+#: scored by a function and a rubric, in place of a quiz and a checker
+DESIGN_LAB = "design-lab"
 MEASURING_TAG = "nbval-ignore-output"
+_MEASURES = re.compile(r"\brecorded_or_live\(|\bkernel_report\(")
 
 
 def _outputs(notebook: Notebook) -> str:
@@ -34,11 +37,10 @@ def _prose(notebook: Notebook) -> str:
 
 #: what a chapter's notebooks hold between them
 PROMISED = {
-    "a playground with ipywidgets": lambda n: "playground(" in _code(n) and "mb-playground" in _outputs(n),
-    "a torch demo on the CPU": lambda n: bool(re.search(r"^\s*import torch\b", _code(n), re.M)),
-    "a kernel that uses a GPU if there is one": lambda n: "helpers.kernels" in _code(n)
-    or "from helpers import kernels" in _code(n),
-    "a quiz": lambda n: "mb-quiz" in _outputs(n),
+    "a playground with ipywidgets": (r"\bplayground\(", "mb-playground"),
+    "a torch demo on the CPU": (r"^\s*import torch\b", ""),
+    "a kernel that uses a GPU if there is one": (r"\bhelpers\.kernels\b|\bkernels\.\w+\(", ""),
+    "a quiz": (r"\bquiz\.show\(", "mb-quiz"),
 }
 
 
@@ -60,9 +62,13 @@ def check(book: Book) -> list[Defect]:
     """Report what labs lack, one by one and as a chapter's set."""
     found = []
     for chapter, notebooks in folders(book).items():
-        for what, holds in PROMISED.items():
-            if not any(holds(notebook) for notebook in notebooks):
-                found.append(Defect(f"notebooks/{chapter}", 0, f"no notebook of the chapter has {what}"))
+        for what, (code, shown) in PROMISED.items():
+            if not any(
+                re.search(code, _code(notebook), re.M) and shown in _outputs(notebook)
+                for notebook in notebooks
+            ):
+                message = f"no notebook of the chapter has {what}"
+                found.append(Defect(f"notebooks/{chapter}", 0, message))
         for notebook in filter(is_lab, notebooks):
             found += [Defect(notebook.name, line, message) for line, message in _lab(notebook)]
     for notebook in book.notebooks():
@@ -77,22 +83,31 @@ def _lab(notebook: Notebook) -> list[tuple[int, str]]:
     header = notebook.cells[0].source if notebook.cells else ""
     if not re.search(r"\d+ ?(?:s|seconds|min|minutes)\b|\bminutes?\b|\bseconds\b", header):
         found.append((1, "the header does not say how long the notebook runs"))
-    if not re.search(r"you (?:can|will|learn|predict|measure|see)|\boutcomes?\b", header, re.I):
-        found.append((1, "the header does not say what the reader will be able to do"))
-    measuring = [cell.number for cell in notebook.cells if MEASURING_TAG in cell.tags]
-    predicting = [cell.number for cell in notebook.cells if re.search(r"predict", cell.source, re.I)]
+    start = "\n".join(cell.source for cell in notebook.cells[:3] if cell.kind == "markdown")
+    if not re.search(r"\byou (?:can|will|learn|predict|measure|see)|\boutcomes?\b", start, re.I):
+        found.append((1, "the start does not say what the reader will be able to do"))
+    measuring = [
+        cell.number
+        for cell in notebook.cells
+        if MEASURING_TAG in cell.tags and _MEASURES.search(cell.source)
+    ]
+    predicting = [c.number for c in notebook.cells if re.search(r"predict", c.source, re.I)]
     if measuring and not any(2 < number < measuring[0] for number in predicting):
         found.append((measuring[0], "measures before it has predicted"))
     for number in measuring:
         after = next((c for c in notebook.cells if c.number > number and c.kind == "code"), None)
         if after is None or "assert" not in after.source:
             found.append((number, "no cell after this measurement asserts what it must show"))
+    if PurePosixPath(notebook.name).stem == DESIGN_LAB:
+        if not re.search(r"\bscore\(", _code(notebook)):
+            found.append((len(notebook.cells), "no function scores a design"))
+        return found
     if "mb-quiz" not in _outputs(notebook):
         found.append((len(notebook.cells), "no quiz"))
     if not re.search(r"\bcheck\(", _code(notebook)):
         found.append((len(notebook.cells), "no exercise with a checker (exercise check(...))"))
     if not re.search(r"^#+ .*\bchange next\b", _prose(notebook), re.I | re.M):
-        found.append((len(notebook.cells), "no section \"What to change next\""))
+        found.append((len(notebook.cells), 'no section "What to change next"'))
     return found
 
 
@@ -145,6 +160,7 @@ def a_lab_without_a_quiz(book: Book) -> str:
 def a_chapter_without_torch(book: Book) -> str:
     chapter, notebooks = next(iter(folders(book).items()))
     for notebook in notebooks:
+
         def change(raw: dict) -> None:
             for cell in raw["cells"]:
                 cell["source"] = "".join(cell["source"]).replace("import torch", "import math")

@@ -16,6 +16,9 @@ PAGES_OF_DEFINITIONS = {"chapters/units.md"}
 CLASSES_OF_GIVENS = {"exercise", "worked"}
 #: a header strip stands in the first blocks after the title and may type durations
 BLOCKS_OF_HEADER_STRIP = 2
+HEADER_STRIPS = {"header", "header-strip"}
+#: a notebook's header cell is its strip
+HEADER_CELL = " (cell 1)"
 
 #: what looks like a number with a unit and is a name
 NAMES: dict[str, str] = {
@@ -100,11 +103,15 @@ def typed_numbers(text: str) -> list[str]:
     ]
 
 
-def _is_exempt(text: Text, number: str) -> bool:
+def _is_exempt(file: str, text: Text, number: str) -> bool:
     if text.inside.classes & CLASSES_OF_GIVENS or set(text.inside.directives) & CLASSES_OF_GIVENS:
         return True
     strips = {"header", "header-strip"} & text.inside.classes
-    in_strip = 0 <= text.after_title <= BLOCKS_OF_HEADER_STRIP or bool(strips)
+    in_strip = (
+        0 <= text.after_title <= BLOCKS_OF_HEADER_STRIP
+        or text.inside.classes & HEADER_STRIPS
+        or file.endswith(HEADER_CELL)
+    )
     return bool(in_strip and _DURATION.fullmatch(number))
 
 
@@ -116,7 +123,7 @@ def check(book: Book) -> list[Defect]:
             continue
         for text in document.texts:
             for number in typed_numbers(text.text):
-                if not _is_exempt(text, number):
+                if not _is_exempt(file, text, number):
                     line = text.line + text.text[: text.text.find(number)].count("\n")
                     context = " ".join(text.text.replace(GAP, "…").split())
                     found.append(
