@@ -87,7 +87,7 @@ def working_set_sizes(
 
     Examples
     --------
-    >>> [size // 2**10 for size in working_set_sizes(32 * 2**20, 2**35)][:4]
+    >>> [round(size / 2**10) for size in working_set_sizes(32 * 2**20, 2**35)][:4]
     [32, 128, 512, 2048]
     """
     llc = last_level_cache_bytes or 32 * MIB
