@@ -17,7 +17,9 @@ NAMES = ("h100-sxm", "t4", "rubin", "groq-lpu-v1", "mi300x")
 def example(sources=None):
     chips = [catalog.chip(name) for name in NAMES]
     rows = [[chip.short, chip.vendor, figure_cell(chip.bandwidth_figure, "TB/s")] for chip in chips]
-    return Table("Bandwidths", COLUMNS, [*rows, ["None", "Nobody", Cell("")]], sources)
+    return Table(
+        "Bandwidths", COLUMNS, [*rows, ["None", "Nobody", Cell("")]], sources, sortable=True
+    )
 
 
 class Outline(HTMLParser):
@@ -80,15 +82,26 @@ def test_output_is_the_same_every_time():
     assert repr(example()) == "Table 'Bandwidths': 6 rows, 3 columns"
 
 
+def test_a_short_table_has_no_controls_and_no_script():
+    short = Table("Short", COLUMNS, [["a", "b", "c"]] * (tables.FEW_ROWS - 1))._repr_html_()
+    long = Table("Long", COLUMNS, [["a", "b", "c"]] * tables.FEW_ROWS)._repr_html_()
+    assert "<script" not in short and "<input" not in short and "data-rows" not in short
+    assert "<script" in long and "<input" in long
+
+
 def test_text_is_escaped():
-    html = Table("<i>", COLUMNS, [["<script>", '"', Cell("&", 1.0)]], note="<b>")._repr_html_()
+    html = Table("<i>", COLUMNS, [["<script>", '"', Cell("&", 1.0)]], note="<b>", sortable=True)
+    html = html._repr_html_()
     body = html[html.index("<div") : html.index("<script type")]
     assert "<script>" not in body and "&lt;script&gt;" in body and "<b>" not in body
     assert "<dd>&lt;b&gt;</dd>" in Notes([("a", "<b>")])._repr_html_()
 
 
 def test_shared_code_is_small_and_the_same():
-    one, two = example()._repr_html_(), Table("y", COLUMNS, [["a", "b", "c"]])._repr_html_()
+    one, two = (
+        example()._repr_html_(),
+        Table("y", COLUMNS, [["a", "b", "c"]], sortable=True)._repr_html_(),
+    )
     pattern = r'<(style|script type="module") data-mb="table">.*?</(?:style|script)>'
     shared = [m[0] for m in re.finditer(pattern, one, re.DOTALL)]
     assert len(shared) == 2

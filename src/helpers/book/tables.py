@@ -152,9 +152,13 @@ class Sources:
         return f"Sources: {len(self)} numbered"
 
 
+#: a table with fewer rows is read at a glance: it is neither sorted nor filtered
+FEW_ROWS = 8
+
+
 @dataclass(frozen=True, repr=False)
 class Table:
-    """A sortable, filterable table.
+    """A table; sortable and filterable if it has eight rows or more.
 
     Parameters
     ----------
@@ -168,6 +172,8 @@ class Table:
         Numbers the cited sources; without it cells show no source.
     note : str
         A line below the table.
+    sortable : bool, optional
+        Whether it can be sorted and filtered; if not said, by its size.
 
     Raises
     ------
@@ -186,6 +192,7 @@ class Table:
     rows: Sequence[Sequence[Cell | str]]
     sources: Sources | None = None
     note: str = ""
+    sortable: bool | None = None
 
     def __post_init__(self) -> None:
         if not self.caption.strip():
@@ -260,11 +267,19 @@ class Table:
         )
         css, js = _shared()
         note = f'<p class="mb-key">{escape(self.note)}</p>' if self.note else ""
+        live, bar = (
+            f' data-rows="{len(self.rows)}"',
+            (
+                '<div class="mb-bar" hidden><label>Show rows with <input type="search"'
+                ' autocomplete="off" spellcheck="false"></label>'
+                f'<output aria-live="polite">{len(self.rows)} rows</output></div>'
+            ),
+        )
+        sortable = len(self.rows) >= FEW_ROWS if self.sortable is None else self.sortable
+        if not sortable:
+            live = bar = js = ""
         return (
-            f'{css}<div class="mb mb-table" data-rows="{len(self.rows)}">'
-            '<div class="mb-bar" hidden><label>Show rows with <input type="search"'
-            ' autocomplete="off" spellcheck="false"></label>'
-            f'<output aria-live="polite">{len(self.rows)} rows</output></div>'
+            f'{css}<div class="mb mb-table"{live}>{bar}'
             '<div class="mb-scroll" role="region" tabindex="0"'
             f' aria-label="{escape(self.caption, quote=True)}">'
             f"<table><caption>{escape(self.caption)}</caption><thead><tr>{head}</tr></thead>"
