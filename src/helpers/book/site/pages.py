@@ -93,9 +93,11 @@ def _complete(app, pagename, templatename, context, doctree) -> None:
         body = drop_repeated_code(_LEFTOVERS.sub("", context["body"]))
         # a role that browsers no longer know, inside a list whose items must say so
         body = body.replace('role="doc-biblioentry"', 'role="listitem"')
-        # a wide table scrolls in its box; the keyboard must reach the box to scroll it
-        box = 'class="pst-scrollable-table-container"'
-        context["body"] = body.replace(f"{box}>", f'{box} tabindex="0">')
+        # a wide table scrolls in its box: the keyboard must be able to reach it
+        context["body"] = body.replace(
+            'class="pst-scrollable-table-container"',
+            'class="pst-scrollable-table-container" tabindex="0" role="group" aria-label="Table"',
+        )
     if "generate_toctree_html" in context:
         original = context["generate_toctree_html"]
         context["generate_toctree_html"] = lambda *a, **k: _without_feeders(
