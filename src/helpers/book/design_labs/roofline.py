@@ -219,6 +219,29 @@ def score(plan: Plan, brief: Brief = BRIEF) -> Score:
     return replace(result, points=points)
 
 
+def describe(result: Score) -> str:
+    """A score in four lines: what one chip holds, what a step takes, the fleet, the points.
+
+    Examples
+    --------
+    >>> print(describe(score(Plan("h200-sxm", 40, 1, 1, "fp8"))))
+    each chip: 250 readers, 74 of 127 GB
+    a step: 22.1 ms traffic + 18.3 ms arithmetic, 24.7 tokens/s for each reader
+    the fleet: 40 chips, 28.0 kW
+    score: 50
+    """
+    plan = result.plan
+    lines = [
+        f"each chip: {result.readers_per_chip:,} readers, {result.bytes_needed / 1e9:,.0f} of"
+        f" {result.bytes_usable / 1e9:,.0f} GB",
+        f"a step: {result.memory_seconds * 1e3:.1f} ms traffic + {result.math_seconds * 1e3:.1f} ms"
+        f" arithmetic, {result.tokens_per_s:.1f} tokens/s for each reader",
+        f"the fleet: {plan.chips:,} chips, {result.watts / 1e3:,.1f} kW",
+        f"score: {result.points:.0f}",
+    ]
+    return "\n".join([*lines, *(f"breaks {reason}" for reason in result.reasons)])
+
+
 def smallest(plan: Plan, brief: Brief = BRIEF) -> Plan | None:
     """The plan with as few of the same chips as meet memory and speed; None if no number does."""
     chip, _ = _chip(plan.chip)
