@@ -22,7 +22,7 @@ _GROUP = re.compile(r"\b(Team|Group|AI)\b|\(")
 
 HEADER = (
     "% Generated from src/helpers/catalog/data/sources.yaml: change a source there, then run\n"
-    "% python -c 'from helpers import catalog; print(catalog.bibtex())' > references.bib\n"
+    "% python -c 'from helpers import catalog; print(catalog.bibtex(), end=str())' > references.bib\n"
 )
 
 

@@ -250,8 +250,8 @@ _NUMBER = re.compile(
 )
 
 
-#: powers of ten beyond this are no quantity of this book, and slow to hold exactly
-_LARGEST_EXPONENT = 60
+#: the powers of ten that a double reaches; beyond it numbers are slow to hold exactly, too
+_EXPONENTS = (-330, 308)
 
 
 def _exactly(digits: str, text: str) -> Fraction:
@@ -260,10 +260,11 @@ def _exactly(digits: str, text: str) -> Fraction:
         number = Decimal(digits)
     except InvalidOperation as error:
         raise QuantityError(f"value: {text!r} has no digits before its exponent") from error
-    if number and abs(number.adjusted()) > _LARGEST_EXPONENT:
-        raise QuantityError(
-            f"value: {text!r} is outside 1e-{_LARGEST_EXPONENT} to 1e{_LARGEST_EXPONENT}"
-        )
+    smallest, largest = _EXPONENTS
+    if number and number.adjusted() > largest:
+        raise QuantityError(f"value: {text!r} is larger than any number a computer holds")
+    if number and number.adjusted() < smallest:
+        return Fraction(0)
     return Fraction(number)
 
 

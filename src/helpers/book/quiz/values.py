@@ -377,6 +377,8 @@ def fill(text: str, names: Mapping[str, Any]) -> str:
             raise ValueError(f"{match[0]} is not '{{{{name in unit :format}}}}'")
         name, unit = parts["name"], parts["unit"]
         value = names[name] if name in names else catalog_value(name)
+        if type(value) is int:  # a count of the catalog, such as layers
+            value = float(value)
         if unit is None and parts["format"] is None and getattr(value, "unit", ""):
             return format_quantity(value).replace(" ", "\u00a0")
         number = evaluate(float(value) if unit is None else value, {}, unit=unit)
