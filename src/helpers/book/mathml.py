@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import html
+import re
 from functools import cache
 from xml.etree import ElementTree
 
 #: how many parts each construction has; the converter lets a missing one pass
 _PARTS = {"mfrac": 2, "msup": 2, "msub": 2, "msubsup": 3, "mroot": 2, "mover": 2, "munder": 2}
+
+
+#: a row around a single sign says nothing
+_ROW_OF_ONE = re.compile(r"<mrow>(<m([ion])(?: [^>]*)?>[^<]*</m\2>)</mrow>")
 
 
 def _fault(latex: str, element: str) -> str:
@@ -59,6 +64,7 @@ def to_mathml(latex: str, display: bool = False) -> str:
     fault = _fault(latex, element)
     if fault:
         raise ValueError(f"latex: {latex!r} {fault}")
+    element = _ROW_OF_ONE.sub(r"\1", element).replace(' display="inline"', "")
     alt = html.escape(latex, quote=True)
     return element.replace("<math ", f'<math alttext="{alt}" ', 1).replace(
         ' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1

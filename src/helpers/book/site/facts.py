@@ -6,11 +6,9 @@
 
 from __future__ import annotations
 
-from html import escape
-
 from docutils import nodes
 
-#: the page on which every chip has a row of its own, with its sources
+#: the page with every chip's figures and their sources
 CATALOG_PAGE = "chapters/silicon"
 
 
@@ -22,18 +20,13 @@ def _role(name, rawtext, text, lineno, inliner, options=None, content=None):
     except (LookupError, ValueError) as error:
         message = inliner.reporter.error(f"{{fact}}`{text}`: {error}", line=lineno)
         return [inliner.problematic(rawtext, rawtext, message)], [message]
-    node = nodes.inline(rawtext, fact.text, classes=["mb-fact"])
-    node["mb_title"] = fact.note
+    env = inliner.document.settings.env
+    uri = env.app.builder.get_relative_uri(env.docname, CATALOG_PAGE)
+    # the title says where the figure is from; the page it leads to says more
+    node = nodes.reference(
+        rawtext, fact.text, refuri=uri, reftitle=fact.note, internal=True, classes=["mb-fact"]
+    )
     return [node], []
-
-
-def _visit_inline(translator, node):
-    if "mb_title" in node:
-        translator.body.append(
-            f'<span class="mb-fact" title="{escape(node["mb_title"], quote=True)}">'
-        )
-    else:
-        translator.body.append(translator.starttag(node, "span", ""))
 
 
 def setup(app) -> None:
