@@ -130,6 +130,11 @@ def gemm_fp32_second_rate() -> Quantity:
     return Quantity(roofline.gemm_flops(4096, 4096, 4096) / 2.55e-3, "FLOP/s")
 
 
+def rtx_4090_memory() -> Quantity:
+    """Memory of the card as its maker sells it."""
+    return Quantity(float(catalog.chip("rtx-4090").capacity), "B")
+
+
 def rtx_4090_fp16_share() -> Quantity:
     """A measured 158.1 TFLOP/s over the peak that applies: FP16 products summed in FP32."""
     measured = 158.1e12
