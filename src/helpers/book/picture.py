@@ -25,9 +25,9 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from helpers.book.style import figure_style, tokens_css
 from helpers.book.explorable.marks import Marks
 from helpers.book.explorable.svg import clean
+from helpers.book.style import figure_style, tokens_css
 
 _DPI = 72
 _STYLE = (

@@ -98,7 +98,9 @@ class Plan:
     @property
     def halvings(self) -> int:
         """How many times a format was halved, weights and cache together."""
-        return round(math.log2(2 / self.bytes_per_weight) + math.log2(2 / self.bytes_per_cache_value))
+        return round(
+            math.log2(2 / self.bytes_per_weight) + math.log2(2 / self.bytes_per_cache_value)
+        )
 
 
 @dataclass(frozen=True)

@@ -176,8 +176,9 @@ def spoof_the_sheet(ax, m, v):
 @picture(
     "Two boxes joined by a channel. Left: memory, holding many numbers. Right: arithmetic units. "
     "Arrows show inputs going right and results coming back through the channel. Under the "
-    "channel: bandwidth, bytes per second. Under the arithmetic: peak, FLOP per second. Two clocks "
-    "below: time of the traffic is bytes over bandwidth, time of the arithmetic is FLOPs over peak.",
+    "channel: bandwidth, bytes per second. Under the arithmetic: peak, FLOP per second. Below, "
+    "two clocks: time of the traffic is bytes over bandwidth, time of the arithmetic is FLOPs over "
+    "peak.",
     "The picture to keep. Numbers wait in memory, cross a channel of limited width, meet in the "
     "arithmetic units, and the results cross back. *Each part has a speed of its own, so each "
     "operation has two costs and two clocks.*",
@@ -265,7 +266,8 @@ def operations() -> tuple[Operation, ...]:
         Operation(
             "attention, prefill of 4,096 tokens",
             rf.attention_flops(1, heads, pairs, head_dim),
-            rf.attention_bytes(1, tokens=prompt, keys=prompt, **attention), "bf16", (0, -17, "center"),
+            rf.attention_bytes(1, tokens=prompt, keys=prompt, **attention),
+            "bf16", (0, -17, "center"),
         ),
     )  # fmt: skip
 
@@ -294,7 +296,13 @@ def eight_operations(ax, m):
     ax.plot([0.04, ridge], [peak, peak], color=INK["c1"], lw=1, ls=DASHED)
     ax.plot([ridge, ridge], [1.2e11, peak], color=INK["muted"], lw=1, ls=DASHED)
     ax.text(ridge * 1.15, 1.6e11, f"ridge {ridge:.0f}", color=INK["muted"])
-    ax.text(0.05, peak * 1.12, "peak of the BF16 tensor cores" if wide else "BF16 peak", ha="left", color=INK["c1"])
+    ax.text(
+        0.05,
+        peak * 1.12,
+        "peak of the BF16 tensor cores" if wide else "BF16 peak",
+        ha="left",
+        color=INK["c1"],
+    )
     ax.text(55_000, plain * 0.62, "FP32 units", ha="right", color=INK["c1"])
     for number, op in enumerate(operations(), 1):
         rate = rf.attainable_flops_per_s(op.intensity, _H100.peak(op.dtype), bandwidth)

@@ -16,6 +16,11 @@ def _number(value: float, text: str) -> Cell:
     return Cell(text, float(value))
 
 
+def _short(value: float) -> str:
+    """Two decimals below ten, none above."""
+    return f"{value:,.2f}" if value < 10 else f"{value:,.0f}"
+
+
 def two_tasks(elements: int = 10**8, size: int = 4096) -> Table:
     """A vector addition and a matrix product on an H100: two costs, two clocks, two bounds."""
     chip = catalog.chip("h100-sxm")
@@ -75,9 +80,9 @@ def five_kinds() -> Table:
         rows.append(
             [
                 f"{number} {op.name}",
-                _number(op.flops, f"{op.flops / 1e9:,.3g}" if op.flops < 1e12 else f"{op.flops / 1e9:,.0f}"),
+                _number(op.flops, _short(op.flops / 1e9)),
                 _number(op.bytes, f"{op.bytes / 1e6:,.0f}"),
-                _number(op.intensity, f"{op.intensity:,.2f}" if op.intensity < 10 else f"{op.intensity:,.0f}"),
+                _number(op.intensity, _short(op.intensity)),
                 bound,
                 _number(rate, f"{rate / 1e12:,.1f}"),
                 _number(rate / peak, f"{rate / peak:.1%}"),
