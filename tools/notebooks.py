@@ -132,6 +132,8 @@ def run(path: Path, store: bool = True) -> tuple[Path, float, str]:
         kernel_name="python3",
         resources={"metadata": {"path": str(path.parent)}},
         store_widget_state=False,
+        # a kernel on this machine warns that it talks to this machine without encryption
+        extra_arguments=["--IPKernelApp.log_level=40"],
     )
     try:
         client.execute()
@@ -171,7 +173,7 @@ def main() -> int:
     parser.add_argument("action", choices=["run", "stamp"])
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--check", action="store_true", help="execute but store nothing")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     paths = [path.resolve() for path in options.paths] or all_notebooks()
     for path in paths:
         if not path.is_file():
