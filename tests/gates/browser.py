@@ -19,6 +19,7 @@ from serve import make_server
 
 WIDE, NARROW = 1280, 390
 HEIGHT = 900
+AT_ONCE = 3  # pages open at a time: one that axe reads on each core, one that loads
 #: no name resolves but this machine's own address: what a page asks of others fails, and is seen
 FLAGS = [
     "--no-sandbox",
@@ -133,50 +134,65 @@ class Site:
 
     def observe(self, name: str, width: int = WIDE, theme: str = "light") -> Observation:
         """Load a page once and note all that the gates ask about."""
-        key = (name, width, theme)
-        if key not in self._seen:
-            self._seen[key] = self._load(*key)
-        return self._seen[key]
+        self.observe_all([(name, width, theme)])
+        return self._seen[name, width, theme]
 
-    def _load(self, name: str, width: int, theme: str) -> Observation:
+    def observe_all(self, wanted: list[tuple[str, int, str]]) -> None:
+        """Load several pages, a few at a time: while axe reads one, the next ones load."""
+        waiting = [key for key in dict.fromkeys(wanted) if key not in self._seen]
+        opened = []
+        while waiting or opened:
+            while waiting and len(opened) < AT_ONCE:
+                opened.append(self._open(*waiting.pop(0)))
+            seen, tab = opened.pop(0)
+            try:
+                self._read(seen, tab)
+            finally:
+                tab.close()
+            self._seen[seen.page, seen.width, seen.theme] = seen
+
+    def _open(self, name: str, width: int, theme: str):
+        """Load a page and start axe on it."""
         seen = Observation(name, width, theme)
-        page = self.chromium.context(width, theme).new_page()
-        page.on(
-            "console",
-            lambda m: (
-                m.type in ("error", "warning")
-                and not m.text.startswith(NOT_OURS)
-                and seen.console.append(f"{m.type}: {m.text}")
-            ),
-        )
-        page.on("pageerror", lambda error: seen.errors.append(str(error)))
-        page.on("request", lambda r: self._is_foreign(r.url) and seen.foreign.append(r.url))
-        page.on("requestfailed", lambda r: seen.failed.append(f"{r.url} ({r.failure})"))
-        page.on(
-            "response", lambda r: r.status >= 400 and seen.failed.append(f"{r.url} ({r.status})")
-        )
-        try:
-            page.goto(f"{self.address}/{name}", wait_until="load")
-            page.wait_for_timeout(150)  # module scripts run after load
-            found = page.evaluate(_AFTER_LOAD)
-            seen.overflow[width] = (found["overflow"], found["wide"])
-            seen.silent = found["silent"] + found["empty"]
-            page.evaluate(axe_source())
-            result = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
-            seen.rules_run = len(result["passes"]) + len(result["violations"])
-            for violation in result["violations"]:
-                nodes = violation["nodes"]
-                seen.axe.append(
-                    f"{violation['id']} ({violation['impact']}, {len(nodes)} places): "
-                    f"{violation['help']}; such as {nodes[0]['html'][:160]}"
-                )
-            if width == WIDE and theme == "light":
-                page.set_viewport_size({"width": NARROW, "height": HEIGHT})
-                found = page.evaluate(_AFTER_LOAD)
-                seen.overflow[NARROW] = (found["overflow"], found["wide"])
-        finally:
-            page.close()
-        return seen
+        tab = self.chromium.context(width, theme).new_page()
+        tab.on("console", lambda m: self._note_console(seen, m))
+        tab.on("pageerror", lambda error: seen.errors.append(str(error)))
+        tab.on("request", lambda r: self._is_foreign(r.url) and seen.foreign.append(r.url))
+        tab.on("requestfailed", lambda r: seen.failed.append(f"{r.url} ({r.failure})"))
+        tab.on("response", lambda r: self._note_response(seen, r))
+        tab.goto(f"{self.address}/{name}", wait_until="load")
+        tab.wait_for_timeout(150)  # module scripts run after load
+        found = tab.evaluate(_AFTER_LOAD)
+        seen.overflow[width] = (found["overflow"], found["wide"])
+        seen.silent = found["silent"] + found["empty"]
+        tab.evaluate(axe_source())
+        tab.evaluate("() => { window.found = axe.run(document, {resultTypes: ['violations']}); }")
+        return seen, tab
+
+    def _read(self, seen: Observation, tab) -> None:
+        """Wait for axe and note what it found; then look at the page on a phone."""
+        result = tab.evaluate("window.found")
+        seen.rules_run = len(result["passes"]) + len(result["violations"])
+        for violation in result["violations"]:
+            nodes = violation["nodes"]
+            seen.axe.append(
+                f"{violation['id']} ({violation['impact']}, {len(nodes)} places): "
+                f"{violation['help']}; such as {nodes[0]['html'][:160]}"
+            )
+        if seen.width == WIDE and seen.theme == "light":
+            tab.set_viewport_size({"width": NARROW, "height": HEIGHT})
+            found = tab.evaluate(_AFTER_LOAD)
+            seen.overflow[NARROW] = (found["overflow"], found["wide"])
+
+    @staticmethod
+    def _note_console(seen: Observation, message) -> None:
+        if message.type in ("error", "warning") and not message.text.startswith(NOT_OURS):
+            seen.console.append(f"{message.type}: {message.text}")
+
+    @staticmethod
+    def _note_response(seen: Observation, response) -> None:
+        if response.status >= 400:
+            seen.failed.append(f"{response.url} ({response.status})")
 
     def _is_foreign(self, url: str) -> bool:
         return not url.startswith((self.address + "/", "data:", "blob:", "about:"))

@@ -47,10 +47,13 @@ def check_outputs(book: Book) -> list[Defect]:
             found.append(Defect(name, 0, f"not a notebook: {line}"))
     for notebook in book.notebooks():
         if len(notebook.text.encode()) > BYTES_OF_A_NOTEBOOK:
-            found.append(Defect(
-                notebook.name, 0,
-                f"{len(notebook.text.encode()):,} bytes; at most {BYTES_OF_A_NOTEBOOK:,}",
-            ))
+            found.append(
+                Defect(
+                    notebook.name,
+                    0,
+                    f"{len(notebook.text.encode()):,} bytes; at most {BYTES_OF_A_NOTEBOOK:,}",
+                )
+            )
         expected = 0
         for cell in notebook.cells:
             if cell.kind != "code" or not cell.source.strip():
@@ -58,10 +61,13 @@ def check_outputs(book: Book) -> list[Defect]:
             expected += 1
             count = cell.raw.get("execution_count")
             if count != expected:
-                found.append(Defect(
-                    notebook.name, cell.number,
-                    f"execution count {count}, not {expected}; run it with tools/notebooks.py",
-                ))
+                found.append(
+                    Defect(
+                        notebook.name,
+                        cell.number,
+                        f"execution count {count}, not {expected}; run it with tools/notebooks.py",
+                    )
+                )
             found += [Defect(notebook.name, cell.number, fault) for fault in _faults(cell)]
     return found
 
@@ -95,14 +101,17 @@ def check_reasons(book: Book) -> list[Defect]:
         for cell in notebook.cells:
             hidden = HIDING_TAGS & set(cell.tags)
             if hidden and len(str(cell.metadata.get("reason", "")).split()) < 3:
-                found.append(Defect(
-                    notebook.name, cell.number,
-                    f"tag {', '.join(sorted(hidden))} without a \"reason\" in the cell's metadata",
-                ))
+                found.append(
+                    Defect(
+                        notebook.name,
+                        cell.number,
+                        f'tag {", ".join(sorted(hidden))} without a "reason" in the cell\'s metadata',
+                    )
+                )
             if _HIDING_COMMENT.search(cell.source):
-                found.append(Defect(
-                    notebook.name, cell.number, "use the tag and a reason, not a comment"
-                ))
+                found.append(
+                    Defect(notebook.name, cell.number, "use the tag and a reason, not a comment")
+                )
             if "nbval-skip" in cell.tags:
                 found.append(Defect(notebook.name, cell.number, "nbval-skip: a cell always runs"))
     return found
@@ -116,27 +125,33 @@ def check_generated(book: Book) -> list[Defect]:
     for notebook in book.notebooks():
         cells = notebook.cells
         if not (len(cells) > 1 and "header" in cells[0].tags and "setup" in cells[1].tags):
-            found.append(Defect(
-                notebook.name, 1, "the first two cells carry the tags \"header\" and \"setup\""
-            ))
+            found.append(
+                Defect(notebook.name, 1, 'the first two cells carry the tags "header" and "setup"')
+            )
             continue
         stored = nbformat.reads(notebook.text, as_version=4)
         stamped = nbformat.reads(notebook.text, as_version=4)
         tool.stamp(stamped, notebook.name)
         for number, (old, new) in enumerate(zip(stored.cells, stamped.cells, strict=True), 1):
             if old.source != new.source:
-                found.append(Defect(
-                    notebook.name, number,
-                    "a generated cell was edited; `python tools/notebooks.py stamp` mends it",
-                ))
+                found.append(
+                    Defect(
+                        notebook.name,
+                        number,
+                        "a generated cell was edited; `python tools/notebooks.py stamp` mends it",
+                    )
+                )
         normal = nbformat.reads(notebook.text, as_version=4)
         tool.normalise(normal)
         text = json.dumps(normal, indent=1, ensure_ascii=False, sort_keys=True) + "\n"
         if text != json.dumps(notebook.raw, indent=1, ensure_ascii=False, sort_keys=True) + "\n":
-            found.append(Defect(
-                notebook.name, 0, "not stored by tools/notebooks.py: it holds what differs from "
-                "run to run"
-            ))
+            found.append(
+                Defect(
+                    notebook.name,
+                    0,
+                    "not stored by tools/notebooks.py: it holds what differs from run to run",
+                )
+            )
     return found
 
 
@@ -210,10 +225,16 @@ def an_output_too_large(cell: dict) -> None:
 
 @_planting
 def a_dead_widget(cell: dict) -> None:
-    cell["outputs"] = [{
-        "output_type": "display_data", "metadata": {},
-        "data": {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "s"},
-    }]
+    cell["outputs"] = [
+        {
+            "output_type": "display_data",
+            "metadata": {},
+            "data": {
+                "application/vnd.jupyter.widget-view+json": {"model_id": "1"},
+                "text/plain": "s",
+            },
+        }
+    ]
 
 
 @_planting

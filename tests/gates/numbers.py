@@ -106,7 +106,6 @@ def typed_numbers(text: str) -> list[str]:
 def _is_exempt(file: str, text: Text, number: str) -> bool:
     if text.inside.classes & CLASSES_OF_GIVENS or set(text.inside.directives) & CLASSES_OF_GIVENS:
         return True
-    strips = {"header", "header-strip"} & text.inside.classes
     in_strip = (
         0 <= text.after_title <= BLOCKS_OF_HEADER_STRIP
         or text.inside.classes & HEADER_STRIPS

@@ -58,7 +58,9 @@ def check_citations(book: Book) -> list[Defect]:
                 if " ".join(term.split()).lower() not in terms:
                     found.append(Defect(file, role.line, f"the glossary lacks {term!r}"))
             elif role.name.startswith("cite"):
-                found.append(Defect(file, role.line, f"write {{cite:p}} or {{cite:t}}, not {role.name}"))
+                found.append(
+                    Defect(file, role.line, f"write {{cite:p}} or {{cite:t}}, not {role.name}")
+                )
     return found
 
 
@@ -107,7 +109,9 @@ def check_records(book: Book) -> list[Defect]:
             text = " ".join(str(question["text"]).lower().split())
             if text in texts:
                 line = _line(book, name, question["id"])
-                found.append(Defect(name, line, f"{question['id']} asks what {texts[text][1]} asks"))
+                found.append(
+                    Defect(name, line, f"{question['id']} asks what {texts[text][1]} asks")
+                )
             texts[text] = (name, question["id"])
     return found
 
@@ -158,13 +162,17 @@ def a_source_listed_twice(book: Book) -> str:
 
 def a_claim_without_its_source(book: Book) -> str:
     name = DATA + "claims/roofline.yaml"
-    return book.append(name, "\n- id: planted-claim\n  chapter: roofline\n  sources: [nobody-1999]\n")
+    return book.append(
+        name, "\n- id: planted-claim\n  chapter: roofline\n  sources: [nobody-1999]\n"
+    )
 
 
 def a_question_asked_twice(book: Book) -> str:
     name = DATA + "questions/roofline.yaml"
     first = book.data("questions/roofline.yaml")["questions"][0]["text"].replace("\n", " ")
-    return book.append(name, f"\n  - id: planted-again\n    type: number\n    text: >-\n      {first}\n")
+    return book.append(
+        name, f"\n  - id: planted-again\n    type: number\n    text: >-\n      {first}\n"
+    )
 
 
 LINK_PLANTS = (a_link_to_no_label, a_link_to_no_file, a_label_given_twice)

@@ -14,8 +14,8 @@ PAGE_TYPES = (
     "chapters/roofline.html",
     "chapters/two-workloads.html",
     "chapters/silicon.html",
-    "chapters/claims-ledger.html",
-    "chapters/formula-sheet.html",
+    "notebooks/front/claims-ledger.html",
+    "notebooks/front/formula-sheet.html",
     "chapters/glossary.html",
     "notebooks/roofline/measure.html",
     "search.html",
@@ -26,11 +26,11 @@ FEWEST_RULES = 10  # on an all but empty page axe still applies more than that
 def check(site: Site) -> list[Defect]:
     """Report what axe finds: every page once, one page of each type in all four settings."""
     found = []
-    for name in site.pages:
-        settings = [(WIDE, "light")]
-        if name in PAGE_TYPES:
-            settings = [(width, theme) for width in (WIDE, NARROW) for theme in ("light", "dark")]
-        for width, theme in settings:
+    modes = [(width, theme) for width in (WIDE, NARROW) for theme in ("light", "dark")]
+    settings = {name: modes if name in PAGE_TYPES else modes[:1] for name in site.pages}
+    site.observe_all([(name, *mode) for name in settings for mode in settings[name]])
+    for name in settings:
+        for width, theme in settings[name]:
             seen = site.observe(name, width, theme)
             if seen.rules_run < FEWEST_RULES:
                 found.append(Defect(name, 0, f"axe applied only {seen.rules_run} rules"))

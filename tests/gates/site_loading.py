@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gates.browser import Site
+from gates.browser import WIDE, Site
 from gates.core import Defect
 
 
 def check_errors(site: Site) -> list[Defect]:
     """Report errors and warnings of the console, script errors, and requests that failed."""
     found = []
+    site.observe_all([(name, WIDE, "light") for name in site.pages])
     for name in site.pages:
         seen = site.observe(name)
         for kind in ("console", "errors", "failed"):

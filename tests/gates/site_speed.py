@@ -53,10 +53,15 @@ def shown_ms(site: Site, name: str) -> float:
         tab = context.new_page()
         session = context.new_cdp_session(tab)
         session.send("Network.enable")
-        session.send("Network.emulateNetworkConditions", {
-            "offline": False, "latency": LATENCY_MS,
-            "downloadThroughput": BITS_PER_S / 8, "uploadThroughput": BITS_PER_S / 8,
-        })
+        session.send(
+            "Network.emulateNetworkConditions",
+            {
+                "offline": False,
+                "latency": LATENCY_MS,
+                "downloadThroughput": BITS_PER_S / 8,
+                "uploadThroughput": BITS_PER_S / 8,
+            },
+        )
         session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWDOWN})
         tab.add_init_script(_WATCH)
         try:
@@ -85,9 +90,11 @@ def check_first_view(site: Site) -> list[Defect]:
             f"{BITS_PER_S / 1e6:g} Mbit/s, {LATENCY_MS} ms"
         )
         if not 0 < best <= SHOWN_WITHIN_MS:
-            found.append(Defect(
-                name, 0, f"largest content after {best:,.0f} ms; at most {SHOWN_WITHIN_MS:,} ms"
-            ))
+            found.append(
+                Defect(
+                    name, 0, f"largest content after {best:,.0f} ms; at most {SHOWN_WITHIN_MS:,} ms"
+                )
+            )
     return found
 
 
@@ -110,10 +117,13 @@ def check_sliders(site: Site) -> list[Defect]:
             f"{FRAME_MS:.1f} ms)"
         )
         if max(answers) > ANSWER_WITHIN_MS:
-            found.append(Defect(
-                name, 0, f"a slider answers after {max(answers):.0f} ms; at most "
-                f"{ANSWER_WITHIN_MS} ms"
-            ))
+            found.append(
+                Defect(
+                    name,
+                    0,
+                    f"a slider answers after {max(answers):.0f} ms; at most {ANSWER_WITHIN_MS} ms",
+                )
+            )
     return found
 
 

@@ -83,9 +83,13 @@ def check(site: Site) -> list[Defect]:
         if wire > WIRE_BYTES:
             found.append(Defect(name, 0, f"{wire:,} bytes over the wire; at most {WIRE_BYTES:,}"))
         if own > OWN_SCRIPT_BYTES:
-            found.append(Defect(
-                name, 0, f"{own:,} bytes of our own script, gzipped; at most {OWN_SCRIPT_BYTES:,}"
-            ))
+            found.append(
+                Defect(
+                    name,
+                    0,
+                    f"{own:,} bytes of our own script, gzipped; at most {OWN_SCRIPT_BYTES:,}",
+                )
+            )
     return found
 
 

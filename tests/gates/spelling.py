@@ -58,7 +58,9 @@ def on_a_page(book: Book) -> str:
 
 
 def in_a_question(book: Book) -> str:
-    return book.append("src/helpers/catalog/data/questions/roofline.yaml", "\n# seperate\n")  # codespell:ignore
+    return book.append(
+        "src/helpers/catalog/data/questions/roofline.yaml", "\n# seperate\n"
+    )  # codespell:ignore
 
 
 PLANTS = (on_a_page, in_a_question)

@@ -67,18 +67,25 @@ def check_address(book: Book) -> list[Defect]:
         for form in address._forms(setting[1]):
             for match in re.finditer(re.escape(form), text):
                 line = text.count("\n", 0, match.start()) + 1
-                found.append(Defect(
-                    name, line, f"{form!r}: the address stands in _config.yml; take it from there"
-                ))
+                found.append(
+                    Defect(
+                        name,
+                        line,
+                        f"{form!r}: the address stands in _config.yml; take it from there",
+                    )
+                )
     for notebook in book.notebooks():
         for cell in notebook.cells:
             if {"header", "setup"} & set(cell.tags):
                 continue
             if any(form in str(cell.raw) for form in address._forms(setting[1])):
-                found.append(Defect(
-                    notebook.name, cell.number, "the public address stands outside of the "
-                    "generated cells"
-                ))
+                found.append(
+                    Defect(
+                        notebook.name,
+                        cell.number,
+                        "the public address stands outside of the generated cells",
+                    )
+                )
     return found
 
 
@@ -103,10 +110,14 @@ def the_address_on_a_page(book: Book) -> str:
 
 def the_address_in_a_notebook(book: Book) -> str:
     def change(raw: dict) -> None:
-        raw["cells"].append({
-            "cell_type": "markdown", "id": "planted", "metadata": {},
-            "source": [address.repository_address()],
-        })
+        raw["cells"].append(
+            {
+                "cell_type": "markdown",
+                "id": "planted",
+                "metadata": {},
+                "source": [address.repository_address()],
+            }
+        )
 
     return book.edit_notebook(book.notebooks()[0].name, change)
 

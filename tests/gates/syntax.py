@@ -31,7 +31,9 @@ def check(book: Book) -> list[Defect]:
                 found.append(Defect(file, role.line, f"role {{{role.name}}}: {why}"))
         for html, line in document.html:
             if not html.lstrip().startswith("<!--"):
-                found.append(Defect(file, line, f"raw HTML: {html.strip()[:50]!r}; use a directive"))
+                found.append(
+                    Defect(file, line, f"raw HTML: {html.strip()[:50]!r}; use a directive")
+                )
     return found
 
 
