@@ -53,7 +53,8 @@ def check(book: Book) -> list[Defect]:
                     Defect(
                         page.name,
                         role.line,
-                        f"{{{role.name}}}`{role.content}`: write {{glue:text}}`path.ipynb::key:.1f`",
+                        f"{{{role.name}}}`{role.content}`: "
+                        "write {glue:text}`path.ipynb::key:.1f`",
                     )
                 )
         for directive in page.document.directives:

@@ -105,7 +105,8 @@ def check_reasons(book: Book) -> list[Defect]:
                     Defect(
                         notebook.name,
                         cell.number,
-                        f'tag {", ".join(sorted(hidden))} without a "reason" in the cell\'s metadata',
+                        f'tag {", ".join(sorted(hidden))} without a "reason" '
+                        "in the cell's metadata",
                     )
                 )
             if _HIDING_COMMENT.search(cell.source):

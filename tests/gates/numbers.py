@@ -23,8 +23,8 @@ HEADER_CELL = " (cell 1)"
 #: what looks like a number with a unit and is a name
 NAMES: dict[str, str] = {
     r"\b\d{1,2}[-\s]bits?\b(?!/)": "width of a number format: a 16-bit float",
-    r"\b(?:0\.5|1|1\.5|3|7|8|13|14|32|34|70|72|405|540|671)B\b(?!/)": "size class in a model's name",
-    r"\b(?:7|8|70|405)[- ]billion[- ]parameters?\b": "size class of models",
+    r"\b(?:0\.5|1|1\.5|3|7|8|13|14|32|34|70|72|405|540|671)B\b(?!/)": "size class of models",
+    r"\b(?:7|8|70|405)[- ]billion[- ]parameters?\b": "size class in words",
     r"\b8x(?:7|22)B\b": "size class in the name of a mixture of experts",
     r"\b[AH]100[- ](?:(?:SXM|PCIe|NVL)[- ])?(?:40|80|94)\s?GB\b": "product name",
     r"\b1 million tokens\b": "the quantity by which tokens are priced",

@@ -15,8 +15,6 @@ PAGE_TYPES = (
     "chapters/two-workloads.html",
     "chapters/silicon.html",
     "notebooks/front/claims-ledger.html",
-    "notebooks/front/formula-sheet.html",
-    "chapters/glossary.html",
     "notebooks/roofline/measure.html",
     "search.html",
 )

@@ -17,12 +17,14 @@ FILLER: dict[str, str] = {
     r"simply": "leave it out",
     r"obviously|of course|needless to say": "if it is, leave it out; if not, show it",
     r"in today'?s|in today’s": "give the date",
-    r"fast-paced|ever-evolving|ever-changing|cutting-edge|state-of-the-art|game[- ]chang\w+": "say what it does",
+    r"fast-paced|ever-evolving|ever-changing|cutting-edge": "say what it does",
+    r"state-of-the-art|game[- ]chang\w+": "say what it does",
     r"utili[sz]e[sd]?|utili[sz]ing": "use",
     r"robust(?:ly)?|powerful|comprehensive|holistic": "say what it withstands, does, or covers",
     r"it is important to note|it should be noted|note that it": "leave it out",
-    r"dive in(?:to)?|deep dive|unlock(?:s|ed|ing)? the|harness(?:es|ed|ing)? the": "say what is done",
-    r"in this (?:chapter|section|notebook),? we (?:will )?(?:explore|discuss|cover|look at)": "start with the matter",
+    r"dive in(?:to)?|deep dive": "say what is done",
+    r"unlock(?:s|ed|ing)? the|harness(?:es|ed|ing)? the": "say what is done",
+    r"in this \w+,? we (?:will )?(?:explore|discuss|cover|look at)": "start with the matter",
     r"plays? an? (?:vital|key|important|significant) role": "say which",
     r"a testament to|tapestry|landscape of|realm of": "leave it out",
     r"vast majority": "give the share",
@@ -55,7 +57,8 @@ def check(book: Book) -> list[Defect]:
                         Defect(
                             file,
                             line,
-                            f'a sentence of {length} words (at most {WORDS_IN_A_SENTENCE}): "{start} …"',
+                            f"a sentence of {length} words (at most {WORDS_IN_A_SENTENCE}): "
+                            f'"{start} …"',
                         )
                     )
     return found
