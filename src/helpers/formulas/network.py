@@ -23,7 +23,6 @@ _RANKS = {
     },
     valid="an idle link and a fixed latency",
     source="hockney-1994",
-    where="Sec. 2",
     chapter="parallelism",
 )
 def message_seconds(latency_s, link_bytes, link_bytes_per_s):
@@ -38,7 +37,6 @@ def message_seconds(latency_s, link_bytes, link_bytes_per_s):
     symbols=_RANKS,
     valid="reduce-scatter, then all-gather; the least any all-reduce without switch help can send",
     source="patarasuk-2009",
-    where="Sec. 3 and 4",
     chapter="parallelism",
 )
 def all_reduce_bytes(ranks, size_bytes):

@@ -24,7 +24,7 @@ from .symbols import amount, count, rate, share
     symbols={"bytes_moved": rate("Q", "B", "bytes moved to and from memory")},
     valid="bytes counted at one memory level, named with the number",
     source="williams-2009",
-    where="section 'The Roofline Model'",
+    where="section 'The Roofline Model', as operational intensity",
 )
 def arithmetic_intensity(flops, bytes_moved):
     return flops / bytes_moved
@@ -191,7 +191,7 @@ def gemm_intensity(m, k, n, bytes_per_element):
     worked={"n": 8192, "bytes_per_element": 2, "result": 2730.6666666666665},
     valid="perfect reuse: each matrix crosses the memory bus once",
     source="williams-2009",
-    where="section 'The Roofline Model'",
+    where="section 'The Roofline Model': the definition; the count is ours",
 )
 def square_gemm_intensity(n, bytes_per_element):
     return 2 * n / (3 * bytes_per_element)
@@ -220,7 +220,7 @@ def square_gemm_at_ridge(peak_flops_per_s, bandwidth_bytes_per_s, bytes_per_elem
     worked={"rows": 4096, "columns": 4096, "bytes_per_element": 2, "result": 0.9995119570522206},
     valid="just under 2/w whatever the size: each weight is used once",
     source="williams-2009",
-    where="section 'The Roofline Model'",
+    where="section 'The Roofline Model': the definition; the count is ours",
 )
 def gemv_intensity(rows, columns, bytes_per_element):
     return 2 * rows * columns / (bytes_per_element * (rows * columns + rows + columns))
@@ -244,7 +244,7 @@ def gemv_intensity(rows, columns, bytes_per_element):
     },
     valid="arrays too large for the caches",
     source="williams-2009",
-    where="section 'The Roofline Model'",
+    where="section 'The Roofline Model': the definition; the count is ours",
 )
 def elementwise_intensity(flops_per_element, reads, writes, bytes_per_element):
     return flops_per_element / ((reads + writes) * bytes_per_element)
@@ -472,8 +472,8 @@ _LEVEL_1 = {
     },
     symbols=_LEVEL_1,
     valid="each level has its own byte count, hence its own intensity, and all levels overlap",
-    source="ilic-2014",
-    where="Sec. 2; see also williams-2009",
+    source="yang-2020",
+    where="the hierarchical roofline; ilic-2014 counts all bytes at the core",
 )
 def attainable_two_levels(
     peak_flops_per_s,

@@ -56,7 +56,7 @@ def training_flops(parameters, tokens):
     },
     valid="no failures, no restarts; the utilisation holds for the whole run",
     source="narayanan-2021",
-    where="Sec. 5.1 (training time estimates)",
+    where="Eq. 4, with 8 in place of 6 since it recomputes activations",
     chapter="parallelism",
 )
 def training_seconds(parameters, tokens, chips, peak_flops_per_s, utilisation):
