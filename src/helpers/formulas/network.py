@@ -23,6 +23,7 @@ _RANKS = {
     },
     valid="an idle link and a fixed latency",
     source="hockney-1994",
+    where="the model of the paper, pp. 389-398",
     chapter="parallelism",
 )
 def message_seconds(latency_s, link_bytes, link_bytes_per_s):
@@ -37,6 +38,7 @@ def message_seconds(latency_s, link_bytes, link_bytes_per_s):
     symbols=_RANKS,
     valid="reduce-scatter, then all-gather; the least any all-reduce without switch help can send",
     source="patarasuk-2009",
+    where="the lower bound and the ring, pp. 117-124",
     chapter="parallelism",
 )
 def all_reduce_bytes(ranks, size_bytes):
