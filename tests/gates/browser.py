@@ -126,11 +126,14 @@ class Site:
     @property
     def pages(self) -> list[str]:
         """Every HTML page, the search and index pages with them."""
-        return sorted(
+        found = sorted(
             path.relative_to(self.folder).as_posix()
             for path in self.folder.rglob("*.html")
             if "_static" not in path.parts and "_sources" not in path.parts
         )
+        if not found:
+            raise FileNotFoundError(f"{self.folder}: no page here; nothing would be proved")
+        return found
 
     def observe(self, name: str, width: int = WIDE, theme: str = "light") -> Observation:
         """Load a page once and note all that the gates ask about."""

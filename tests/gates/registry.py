@@ -159,6 +159,13 @@ GATES: tuple[Gate, ...] = (
         _plants(*notebooks_anatomy.PLANTS),
     ),
     Gate(
+        "all-built",
+        "Every page of the table of contents is on the site, with the search and the index.",
+        "site",
+        site_loading.check_built,
+        _plants(*site_loading.BUILT_PLANTS),
+    ),
+    Gate(
         "loads",
         "Every page loads without an error on the console, in a script, or of a request.",
         "site",

@@ -5,7 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from gates.browser import WIDE, Site
-from gates.core import Defect
+from gates.core import Book, Defect
+
+
+def check_built(site: Site) -> list[Defect]:
+    """Report pages of the table of contents, the search and the index that were not built."""
+    wanted = {name.rpartition(".")[0] + ".html" for _, name in Book().toc_entries()}
+    missing = (wanted | {"search.html", "genindex.html"}) - set(site.pages)
+    return [Defect(name, 0, "in the table of contents and not built") for name in sorted(missing)]
 
 
 def check_errors(site: Site) -> list[Defect]:
@@ -68,5 +75,11 @@ def a_request_that_a_script_makes_late(folder: Path) -> str:
     )
 
 
+def a_page_that_was_not_built(folder: Path) -> str:
+    page(folder, "")
+    return "chapters/roofline.html"
+
+
+BUILT_PLANTS = (a_page_that_was_not_built,)
 ERROR_PLANTS = (a_script_error, a_complaint_on_the_console, a_missing_file)
 OFFLINE_PLANTS = (a_font_from_elsewhere, a_request_that_a_script_makes_late)

@@ -9,7 +9,6 @@ from gates.browser import Chromium, Site
 from gates.core import ROOT
 
 BUILT = ROOT / "_build" / "html"
-TESTED = ROOT / "_build" / "tested"  # a build beside the tests does not pull pages from under them
 
 
 @pytest.fixture(scope="session")
@@ -25,11 +24,12 @@ def chromium():
 
 
 @pytest.fixture(scope="session")
-def site(chromium):
+def site(chromium, tmp_path_factory):
     if not (BUILT / "index.html").is_file():
         pytest.fail(f"{BUILT}: no built site; run `make site` first")
-    shutil.rmtree(TESTED, ignore_errors=True)
-    shutil.copytree(BUILT, TESTED)
-    with Site(TESTED, chromium) as served:
+    # a copy: a build beside the tests does not pull pages from under them
+    tested = tmp_path_factory.mktemp("site") / "html"
+    shutil.copytree(BUILT, tested)
+    with Site(tested, chromium) as served:
         yield served
-    shutil.rmtree(TESTED, ignore_errors=True)
+    shutil.rmtree(tested)
