@@ -11,6 +11,7 @@ from __future__ import annotations
 import posixpath
 import re
 from fnmatch import fnmatch
+from pathlib import Path
 
 from bs4 import BeautifulSoup
 
@@ -112,6 +113,17 @@ def _complete(app, pagename, templatename, context, doctree) -> None:
         )
 
 
+def _mend_search_page(app, exception) -> None:
+    """The theme's search page holds its search field twice, under one id."""
+    page = Path(app.outdir) / "search.html"
+    if exception or not page.is_file():
+        return
+    first, *others = page.read_text("utf-8").split('id="search-input"')
+    if len(others) > 1:
+        page.write_text(first + 'id="search-input"' + "".join(others), "utf-8")
+
+
 def setup(app) -> None:
     app.connect("html-page-context", _complete, priority=980)
+    app.connect("build-finished", _mend_search_page)
     app.connect("env-updated", lambda app, env: env.__dict__.pop("mb_relations", None))
