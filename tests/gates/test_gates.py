@@ -38,3 +38,15 @@ def test_catches(gate, plant, tmp_path):
     assert any(defect.file.startswith(file) for defect in new), (
         f"{file} is not named in:\n" + "\n".join(map(str, new))
     )
+
+
+def test_there_is_a_book_to_look_at():
+    """A gate that finds no page, chapter or notebook would pass without proving anything."""
+    from gates.anatomy import chapters
+
+    book = Book()
+    listed = {name for _, name in book.toc_entries()}
+    seen = {page.name for page in book.pages()} | {n.name for n in book.notebooks()}
+    assert listed and listed <= seen, f"in the contents and never looked at: {listed - seen}"
+    assert chapters(book)
+    assert set(book.files("notebooks", suffixes=(".ipynb",))) == {n.name for n in book.notebooks()}
