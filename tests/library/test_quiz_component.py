@@ -138,7 +138,7 @@ def test_a_chapter_without_guesses_says_so(tmp_path):
 
 def test_weight(tmp_path):
     """A page of 8 groups and 30 questions, shared blocks once, stays under 90 KB."""
-    assert len(component.shared_js()) < 10_400
+    assert len(component.shared_js()) < 11_200
     assert len(component.shared_css()) < 4_096
     pages = 0
     for i in range(8):
@@ -210,7 +210,8 @@ TYPED = """3.35e12|3.35 TB/s|1/3|1,024|2^30|2**30|5%|80 GiB|80 GB|80GiB|80 gb|.5
 2 TFLOP|2 TFLOP/s|$2.5/h|$3|2.5 USD/h|2.5 $/h|70 %|0.7|12 tok/s|12 tokens/s|8 Gparam|1 000|1_000|
 3.35 TB/s extra|NaN|Infinity|0x10|1e3 GB|12,345,678.5 B|-5 ms|−5 ms|5\u00a0ms|2^0.5|1/3/4|3 mm2|
 4 J/token|1e-400|1e99999|1e-99999|0^-1|9 pJ/B|0.1 EFLOP/s|2 ^ 10|2 ** 10 KiB|1.5^2|3e|3 e5|50 %% |
-constructor|5 constructor|__proto__|5 toString"""
+constructor|5 constructor|__proto__|5 toString|about 100|~3 GB|42 percent|295 FLOP per byte|
+2 GFLOPs|4.5 milliseconds|32x|32 times|35 chips|35 million|12 tokens per second|5 bytes|7 per|3 s per chip"""
 
 
 @pytest.mark.parametrize(
@@ -315,9 +316,36 @@ def test_a_miss_counts_powers_of_two():
 def test_squeeze_changes_nothing_that_matters():
     ours = (component._HERE / "answers.js").read_text(encoding="utf-8")
     engine = py_mini_racer.MiniRacer()
-    head = f"const TABLE={json.dumps(component.unit_table())},FACTORS=[[8,'x']];"
+    head = f"const TABLE={json.dumps(component.unit_table())},FACTORS=[[8,'x']],WORDS=[],NOUN='';"
     judged = 'judge({v:8,bare:true},{a:1,u:"B",r:0,s:0,e:[]})'
     probe = f'JSON.stringify([read("3.35 x 10^12","B/s"),{judged},plain(1e-9),miss(3,7)])'
     plain = engine.eval(f"(()=>{{{head}\n{ours}\nreturn {probe}}})()")
     assert engine.eval(f"(()=>{{{head}\n{component.squeeze(ours)}\nreturn {probe}}})()") == plain
     assert math.isclose(json.loads(plain)[0]["v"], 3.35e12)
+
+
+@pytest.mark.parametrize(
+    ("typed", "unit", "value"),
+    [
+        ("about 100", "", 100.0),
+        ("42 percent", "%", 0.42),
+        ("295 FLOPs per byte", "FLOP/B", 295.0),
+        ("4.5 milliseconds", "s", 0.0045),
+        ("32x", "", 32.0),
+        ("35 chips", "", 35.0),
+    ],
+)
+def test_numbers_are_read_as_people_write_them(typed, unit, value):
+    assert answers.read_answer(typed, unit).value == pytest.approx(value, rel=1e-12)
+
+
+def test_a_number_word_is_not_dropped():
+    with pytest.raises(ValueError, match="million"):
+        answers.read_answer("35 million", "")
+
+
+def test_a_bare_number_may_be_in_the_unit_that_is_shown(js):
+    reading = answers.read_answer("42", "%")
+    assert answers.judge(reading, 0.42, "%", 0.01, 0).state == "right"
+    query = {"a": 0.42, "u": "%", "r": 0.01, "s": 0, "e": []}
+    assert js("judge", {"v": 42, "base": "", "bare": True}, query) == ["right", "Read as 42%."]

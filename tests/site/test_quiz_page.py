@@ -165,16 +165,13 @@ def test_numbers_say_how_they_were_read(browser, site):
         time = page.locator('form[data-q="reading-time"]')
         for form, typed, said in [
             (ridge, "fast", "I cannot read 'fast'"),
-            (
-                ridge,
-                "295 FLOP/byte",
-                "I do not know the unit 'FLOP/byte'; this answer is in FLOP/B.",
-            ),
+            (ridge, "295 spoons", "I do not know the unit 'spoons'; this answer is in FLOP/B."),
+            (ridge, "about 295 FLOPs per byte", "Right. Read as 295 FLOP/B."),
             (ridge, "5 GB", "'5 GB' measures B; this answer is in FLOP/B."),
             (ridge, "590.7", "sparse peak"),
             (ridge, "29.5", "Too low, by a factor of 10."),
             (ridge, "295", "Right. Read as 295 FLOP/B."),
-            (time, "4.78", "Did you mean 4.78 ms?"),
+            (time, "4.78", "Right. Read as 4.78 ms."),
             (time, "9", "Read as 9 s. Did you mean 9 ms?"),
             (time, "4.78 s", "factor of 1000"),
             (time, "4.78 MS", "upper and lower case matter: ms?"),

@@ -110,9 +110,11 @@ def check(exercise: str, value: Any, *, source: Bank | None = None, **given: Any
 
     shown = show_number(answer, question.unit, question.digits).replace("\u00a0", " ")
     if verdict.state == "right":
+        # a bare number may have been meant in the unit that the exercise shows
+        read_as = verdict.message.removeprefix("Read as ").rstrip(".") or said(reading)
         return Outcome(
             True,
-            f"Right: {shown}, and {said(reading)} is within {question.tolerance} of it. "
+            f"Right: {shown}, and {read_as} is within {question.tolerance} of it. "
             f"{words(question.explanation)}",
         )
     if verdict.error is not None:

@@ -1,5 +1,6 @@
 // The browser's side of answers.py: read a typed number, judge it, put a miss into words.
-// TABLE (the units of quantities.py, "symbol,prefixes,base,size") and FACTORS come from Python.
+// TABLE (the units of quantities.py, "symbol,prefixes,base,size"), FACTORS, WORDS and NOUN come
+// from Python.
 const UNITS = { __proto__: null };                                       // symbol -> [base, size, prefixes]
 for (const t of TABLE.split("|")) {
   const [s, kind, base = s, size = 1] = t.split(",");
@@ -35,6 +36,7 @@ const read = (text, u) => {
   const fail = error => ({ error });
   let t = text.replace(/[\u00a0\u202f]/g, " ").replace(/−/g, "-").trim(), money, m, power = 1;
   const base = unit(u)[0];
+  for (const [pattern, ours] of base ? WORDS : [...WORDS, [NOUN, ""]]) t = t.replace(new RegExp(pattern, "g"), ours);
   if (!t) return fail("Type a number first.");
   if (/e[+-]?\d{4}/i.test(t)) return fail(HUGE(text));
   if (m = /^(\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*([+-]?\d{1,4})([^\d.].*)?$/.exec(t)) {
@@ -63,7 +65,7 @@ const judge = ({ v, base, bare }, { a, u, r, s, e }) => {
   if (off(a)) return ["right", ""];
   const size = scale(u), alone = bare && size != 1;
   const forgot = ["retry", `Read as ${joined(v, base)}. Did you mean ${joined(v, u)}? Write the unit with the number.`];
-  if (alone && off(a, 0, v * size)) return forgot;
+  if (alone && off(a, 0, v * size)) return ["right", `Read as ${joined(v, u)}.`];
   const i = e.findIndex(x => off(x, .005));
   if (i >= 0) return ["wrong", "", i];
   if (a > 0 && v <= 0) return ["wrong", "The answer is above zero."];

@@ -29,6 +29,21 @@ FACTORS: tuple[tuple[float, str], ...] = (
     (2, "dense or sparse, one way or both, one or two operations for a multiply and an add?"),
 )
 
+#: how people write numbers and units -> how we do; the browser has the same list
+WORDS: tuple[tuple[str, str], ...] = (
+    (r"^(?:about|around|roughly|some|~|≈)\s*", ""),
+    (r"per ?cent\b", "%"),
+    (r"\s+per\s+", "/"),
+    (r"FLOPs\b", "FLOP"),
+    (r"\bbytes?\b", "B"),
+    (r"\bmilliseconds?\b", "ms"),
+    (r"\bmicroseconds?\b", "us"),
+    (r"\bseconds?\b", "s"),
+    (r"(?<=\d)\s*(?:x|times|fold)$", ""),
+)
+#: after a plain number a noun is no unit: "35 chips"; but "35 million" is another number
+NOUN = r"(?<=\d)\s+(?!hundred|thousand|million|billion|trillion)[a-z]{4,}$"
+
 _POWER = re.compile(
     r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,4})(?P<unit>[^\d.].*)?"
 )
@@ -76,6 +91,8 @@ def read_answer(text: str, unit: str) -> Reading:
     """
     base, _ = unit_scale(unit)
     written = re.sub(r"[\u00a0\u202f]", " ", str(text)).replace("−", "-").strip()
+    for pattern, ours in [*WORDS, *([] if base else [(NOUN, "")])]:
+        written = re.sub(pattern, ours, written)
     if not written:
         raise ValueError("Type a number first.")
     if re.search(r"e[+-]?\d{4}", written, re.IGNORECASE):
@@ -122,7 +139,7 @@ class Verdict:
     state : str
         ``right``, ``wrong``, or ``retry``: not counted, since only the unit is missing.
     message : str
-        What is off; empty if it is right or a common error.
+        What is off, or how a bare number was read; empty for a common error.
     error : int or None
         Which of the question's common errors it is.
     """
@@ -159,8 +176,10 @@ def judge(
     --------
     >>> judge(read_answer("295", "FLOP/B"), 295.3, "FLOP/B", 0.02, 0).state
     'right'
-    >>> judge(read_answer("3.35", "TB/s"), 3.35e12, "TB/s", 0.02, 0).message
-    'Read as 3.35 B/s. Did you mean 3.35 TB/s? Write the unit with the number.'
+    >>> judge(read_answer("3.35", "TB/s"), 3.35e12, "TB/s", 0.02, 0)
+    Verdict(state='right', message='Read as 3.35 TB/s.', error=None)
+    >>> judge(read_answer("4", "TB/s"), 3.35e12, "TB/s", 0.02, 0).message
+    'Read as 4 B/s. Did you mean 4 TB/s? Write the unit with the number.'
     >>> judge(read_answer("42 GB/s", "TB/s"), 3.35e12, "TB/s", 0.02, 0).message
     'Too low, by a factor of 80.'
     """
@@ -179,7 +198,7 @@ def judge(
     )
     bare = reading.bare and scale != 1
     if bare and abs(value * scale - answer) <= (relative * abs(answer) + absolute) * (1 + 1e-9):
-        return forgot
+        return Verdict("right", f"Read as {meant}.")  # in the unit that the question shows
     for i, error in enumerate(errors):
         if near(error, 0.005):
             return Verdict("wrong", error=i)

@@ -211,10 +211,8 @@ def _question(question: Question, number: int) -> str:
             q, number, f'{ends}<ol class="mb-o">{items}</ol>', _details(q, reasons, tag="ol")
         )
     if isinstance(q, Number):
-        base, _ = unit_scale(q.unit)
-        bare = f"a number alone is read in {base}; " if base not in ("", q.unit) else ""
         of = f"in {q.unit}; " if q.unit else ""
-        note = html.escape(f"{of}{bare}accepted within {q.tolerance}")
+        note = html.escape(f"{of}accepted within {q.tolerance}")
         known = q.evaluated()
         reasons = "".join(
             _reason(
@@ -290,7 +288,9 @@ def number_js() -> str:
     units = json.dumps(unit_table())
     factors = json.dumps(answers.FACTORS, separators=(",", ":"))
     code = (_HERE / "answers.js").read_text(encoding="utf-8")
-    return f"const TABLE={units},FACTORS={factors};\n{squeeze(code)}"
+    words = json.dumps(answers.WORDS, separators=(",", ":"), ensure_ascii=False)
+    noun = json.dumps(answers.NOUN)
+    return f"const TABLE={units},FACTORS={factors},WORDS={words},NOUN={noun};\n{squeeze(code)}"
 
 
 @cache

@@ -59,7 +59,7 @@ const KINDS = {
       const got = read(a, q.u);
       if (got.error) return ["retry", got.error];
       const [state, message, i] = judge(got, q);
-      return [state, state == "retry" ? "" : `Read as ${joined(got.v, got.base)}. `, message, ...i >= 0 ? reason(form, i) : []];
+      return [state, state == "retry" || /^Read as/.test(message) ? "" : `Read as ${joined(got.v, got.base)}. `, message, ...i >= 0 ? reason(form, i) : []];
     },
   },
   guess: {
