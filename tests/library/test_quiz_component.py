@@ -211,7 +211,8 @@ TYPED = """3.35e12|3.35 TB/s|1/3|1,024|2^30|2**30|5%|80 GiB|80 GB|80GiB|80 gb|.5
 3.35 TB/s extra|NaN|Infinity|0x10|1e3 GB|12,345,678.5 B|-5 ms|−5 ms|5\u00a0ms|2^0.5|1/3/4|3 mm2|
 4 J/token|1e-400|1e99999|1e-99999|0^-1|9 pJ/B|0.1 EFLOP/s|2 ^ 10|2 ** 10 KiB|1.5^2|3e|3 e5|50 %% |
 constructor|5 constructor|__proto__|5 toString|about 100|~3 GB|42 percent|295 FLOP per byte|
-2 GFLOPs|4.5 milliseconds|32x|32 times|35 chips|35 million|12 tokens per second|5 bytes|7 per|3 s per chip"""
+2 GFLOPs|4.5 milliseconds|32x|32 times|35 chips|35 million|12 tokens per second|5 bytes|7 per|
+3 s per chip"""
 
 
 @pytest.mark.parametrize(

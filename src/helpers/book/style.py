@@ -57,7 +57,8 @@ def tokens_css() -> str:
     return (
         f".mb{{{light};color-scheme:light}}"
         f"@media screen{{{','.join(_DARK_HOSTS)}{{{dark};color-scheme:dark}}}}"
-        f"@media screen and (prefers-color-scheme:dark){{{_SYSTEM_DARK}{{{dark};color-scheme:dark}}}}"
+        "@media screen and (prefers-color-scheme:dark)"
+        f"{{{_SYSTEM_DARK}{{{dark};color-scheme:dark}}}}"
     )
 
 

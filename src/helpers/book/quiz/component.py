@@ -25,7 +25,7 @@ from .bank import (
     bank,
 )
 from .richtext import paragraphs
-from .values import evaluate, parse_tolerance, show_number, unit_scale
+from .values import evaluate, parse_tolerance, show_number
 
 _HERE = Path(__file__).parent
 _LETTERS = "ABCDEFGHIJKLMNOP"
