@@ -13,6 +13,7 @@ if sys.version_info < (3, 11):
 
 import argparse
 import hashlib
+import json
 import os
 import platform
 import re
@@ -136,6 +137,21 @@ def ensure_environment(name: str) -> None:
 def check_data() -> None:
     """Read every data file; a wrong value ends here, with its file and field."""
     call(PYTHON, "-m", "helpers.catalog")
+    for path in sorted((ROOT / "notebooks").rglob("*.ipynb")):
+        name = path.relative_to(ROOT)
+        try:
+            cells = json.loads(path.read_text("utf-8"))["cells"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise Failed(
+                f"{name}: not a whole notebook ({error}); get it back: git checkout -- {name}"
+            ) from error
+        if not cells:
+            raise Failed(f"{name}: has no cells; get it back: git checkout -- {name}")
+
+
+def check_questions() -> None:
+    """The same for the questions, whose answers need the library's formulas."""
+    call(PYTHON, "-m", "helpers.book.quiz", stdout=subprocess.DEVNULL)
 
 
 def build_site() -> None:
@@ -176,18 +192,12 @@ def build_site() -> None:
         fresh, old = SITE.with_name("html.new"), SITE.with_name("html.old")
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)
-        shutil.copytree(STAGE / "_build" / "html", fresh, copy_function=_link_or_copy)
+        # a copy, not links: the next build writes into the stage, and must not reach the site
+        shutil.copytree(STAGE / "_build" / "html", fresh)
         if SITE.exists():
             SITE.rename(old)
         fresh.rename(SITE)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def _link_or_copy(source, target):
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def serve(port: int | None = None) -> None:
@@ -233,6 +243,11 @@ def proofs(everything: bool) -> None:
         lint()
     except Failed as error:
         failures.append(f"style and spelling ({error})")
+    try:
+        with step("check the questions"):
+            check_questions()
+    except Failed as error:
+        failures.append(f"questions ({error})")
     part(
         "library",
         *pytest,
@@ -271,7 +286,7 @@ def proofs(everything: bool) -> None:
         env=one_thread,
     )
     part("the measuring notebook, live and alone", *nbval, MEASURING)
-    part("stored notebooks", *pytest, "tests/notebooks", *chosen)
+    part("stored notebooks", *pytest, "-n", "2", "tests/notebooks", *chosen)
     try:
         build_site()
     except Failed as error:
@@ -336,6 +351,8 @@ def main() -> int:
             proofs(everything=options.target == "test-all")
         elif options.target == "notebooks":
             ensure_environment("all")
+            with step("check the questions"):
+                check_questions()
             with step("run and store the notebooks"):
                 call(PYTHON, "tools/notebooks.py", "run", *options.rest)
         elif options.target == "bench":

@@ -63,6 +63,9 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path, default=Path("_build/html"))
     parser.add_argument("--port", type=int, default=8000)
     options = parser.parse_args()
+    if not 0 <= options.port <= 65535:
+        print(f"serve: --port {options.port} is not between 0 and 65535", file=sys.stderr)
+        return 2
     server = None
     for port in [options.port, 0]:
         try:

@@ -454,3 +454,29 @@ def test_fields_refuse_the_unknown():
         Figure.model_validate(
             {"value": "1 B", "source": "x", "date": "2026-01-01", "certainty": "read", "hue": 1}
         )
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("bandwidth: {value: 3.35 TB/s}", "bandwidth: {value: 3350 TB/s}", "check the prefix"),
+        ("value: 989.4 TFLOP/s", "value: 9894 TFLOP/s", "peaks: "),
+        ("date: 2026-08-22", "date: 2126-08-22", "still to come"),
+    ],
+)
+def test_a_slip_of_prefix_digit_or_date_is_caught(tmp_path, monkeypatch, old, new, says):
+    source = loading.DATA / "chips" / "h100-sxm.yaml"
+    text = source.read_text("utf-8")
+    assert old in text
+    folder = tmp_path / "data"
+    shutil.copytree(loading.DATA, folder)
+    (folder / "chips" / "h100-sxm.yaml").write_text(text.replace(old, new, 1), "utf-8")
+    monkeypatch.setattr(loading, "DATA", folder)
+    loading.reload()
+    try:
+        with pytest.raises(catalog.CatalogError, match=says) as caught:
+            catalog.chips()
+        assert "h100-sxm.yaml" in str(caught.value)
+    finally:
+        monkeypatch.undo()
+        loading.reload()

@@ -211,3 +211,58 @@ def test_the_address_changes_everywhere_and_leaves_no_trace(tools, tmp_path, mon
     for path in tmp_path.rglob("*"):
         if path.is_file():
             assert old.removeprefix("https://") not in path.read_text("utf-8"), path.name
+
+
+@pytest.fixture
+def workshop(tools, tmp_path, monkeypatch):
+    """The build step with a builder of our own: it writes what it is told and ends as told."""
+    run = tools("run")
+    stage = tmp_path / "_build" / "stage"
+    plan = {"text": "first", "code": 0}
+
+    def build(*command, **_options):
+        folder = stage / "_build" / "html"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "page.html").open("r+" if (folder / "page.html").exists() else "w").write(
+            plan["text"]
+        )  # in place, as Sphinx does
+        return plan["code"]
+
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "STAGE", stage)
+    monkeypatch.setattr(run, "SITE", tmp_path / "_build" / "html")
+    monkeypatch.setattr(run, "check_data", lambda: None)
+    monkeypatch.setattr(run, "call", build)
+    return run, plan, tmp_path / "_build" / "html" / "page.html"
+
+
+def test_a_failed_build_leaves_the_site_from_before_as_it_was(workshop):
+    run, plan, page = workshop
+    run.build_site()
+    assert page.read_text() == "first"
+    plan.update(text="torn!", code=1)
+    with pytest.raises(run.Failed, match="untouched"):
+        run.build_site()
+    assert page.read_text() == "first"
+    plan.update(text="again", code=0)
+    run.build_site()
+    assert page.read_text() == "again"
+
+
+def test_a_torn_notebook_is_named_before_the_build(tools, tmp_path, monkeypatch):
+    run = tools("run")
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "torn.ipynb").write_text('{"cells": [')
+    monkeypatch.setattr(run, "ROOT", tmp_path)
+    monkeypatch.setattr(run, "call", lambda *command, **options: 0)
+    with pytest.raises(run.Failed, match=r"notebooks/torn.ipynb: not a whole notebook"):
+        run.check_data()
+
+
+def test_a_port_that_no_machine_has_is_refused():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tools/serve.py"), "--port", "99999"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2 and "65535" in done.stderr and "Traceback" not in done.stderr

@@ -131,6 +131,12 @@ class Figure(Record):
             raise ValueError(f"range: does not contain the value {self.printed}")
         return self
 
+    @model_validator(mode="after")
+    def _is_not_from_the_future(self) -> Figure:
+        if self.date > datetime.date.today():
+            raise ValueError(f"date: {self.date} is still to come; when was the source read?")
+        return self
+
     @property
     def quantity(self) -> Quantity:
         """The value as a ``Quantity`` that carries this figure."""
@@ -238,6 +244,10 @@ class Link(Record):
         return self.bandwidth("both-ways")
 
 
+#: the slowest and the fastest memory beside a chip that we would believe without asking
+BANDWIDTHS_B_PER_S = (20e9, 100e12)
+
+
 class Chip(Record):
     """An accelerator, a processor, or a rack of them."""
 
@@ -284,6 +294,31 @@ class Chip(Record):
         names = [link.name for link in self.links]
         if len(set(names)) != len(names):
             raise ValueError(f"links: a name stands twice in {names}")
+        return self
+
+    @model_validator(mode="after")
+    def _figures_agree(self) -> Chip:
+        """What no chip does: a slip of the prefix or of a digit usually breaks one of these."""
+        best = {
+            (p.dtype, p.sparsity): p.value for p in sorted(self.peaks, key=lambda peak: peak.value)
+        }
+        for (dtype, sparsity), value in best.items():
+            dense = best.get((dtype, "dense"))
+            if sparsity == "sparse" and dense is not None and dense > value:
+                raise ValueError(
+                    f"peaks: {dtype} is higher dense ({dense:g}) than sparse ({value:g})"
+                )
+        wide = best.get(("bf16", "dense"))
+        if wide is not None and best.get(("fp8", "dense"), wide) < wide:
+            raise ValueError(f"peaks: fp8 is lower than bf16 ({wide:g})")
+        bandwidth = self.bandwidth_figure
+        low, high = BANDWIDTHS_B_PER_S
+        off_chip = self.kind not in ("sram", "wafer") and self.scope == "chip"
+        if bandwidth and off_chip and not low <= bandwidth.value <= high:
+            raise ValueError(
+                f"bandwidth: {bandwidth.printed!r} is not between {low / 1e9:g} GB/s and "
+                f"{high / 1e12:g} TB/s, where memories outside of a chip lie; check the prefix"
+            )
         return self
 
     def figures(self) -> tuple[tuple[str, Figure], ...]:
