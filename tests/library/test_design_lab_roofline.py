@@ -88,3 +88,45 @@ def test_an_impossible_plan_is_refused_with_what_is_allowed(wish, said):
 def test_no_fleet_is_small_enough_for_a_chip_that_is_too_slow():
     hurried = lab.Brief(target_tokens_per_s=1_000.0)
     assert lab.smallest(lab.Plan("l4", 1), hurried) is None
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"readers": 0}, "readers: 0 is not a whole number of 1 or more"),
+        ({"readers": -1}, "readers: -1"),
+        ({"readers": True}, "readers: True"),
+        ({"context_tokens": 1e6}, "context_tokens: 1000000.0 is not a whole number"),
+        ({"mbu": 0}, "mbu: 0 is not a share above 0 and up to 1"),
+        ({"mbu": 2}, "mbu: 2 is not a share"),
+        ({"mfu": float("nan")}, "mfu: nan is not a share"),
+        ({"usable_memory": -1}, "usable_memory: -1 is not a share"),
+        ({"precision_price": 3}, "precision_price: 3 is not a share from 0"),
+        ({"precision_price": 1}, "precision_price: 1 is not a share from 0"),
+        ({"target_tokens_per_s": 0}, "target_tokens_per_s: 0 is not a finite number above 0"),
+        ({"target_tokens_per_s": float("inf")}, "target_tokens_per_s: inf"),
+        ({"budget_watts": "x"}, "budget_watts: 'x' is not a finite number above 0"),
+        ({"prompt_per_token": -0.5}, "prompt_per_token: -0.5 is not a finite number, 0 or more"),
+        ({"model": 7}, "model: 7 is not the id of a model"),
+    ],
+)
+def test_an_impossible_brief_is_refused_with_what_is_allowed(wish, said):
+    with pytest.raises(ValueError, match=said):
+        lab.Brief(**wish)
+
+
+def test_a_brief_at_the_edge_is_taken():
+    edge = lab.Brief(
+        readers=1, context_tokens=1, prompt_per_token=0, usable_memory=1, mbu=1, mfu=1.0,
+        precision_price=0,
+    )  # fmt: skip
+    assert lab.score(lab.Plan("h100-sxm", 1, 1, 1, "fp8"), edge).points > 0
+
+
+@pytest.mark.parametrize("call", [lab.score, lab.smallest])
+@pytest.mark.parametrize("plan", ["h100", None])
+def test_what_is_no_plan_is_refused_with_what_to_write(call, plan):
+    with pytest.raises(TypeError, match=r"plan: .* is not a Plan; write lab\.Plan"):
+        call(plan)
+    with pytest.raises(TypeError, match=r"brief: 5 is not a Brief; write lab\.Brief"):
+        call(lab.Plan("h100-sxm", 40), 5)

@@ -19,15 +19,40 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
+from numbers import Integral, Real
 
 from helpers import catalog
 from helpers.book.tables import Cell, Column, Table
 from helpers.catalog.records import Chip, NotInCatalog
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_rate(value: object) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_share(value: object) -> bool:
+    return _is_number(value) and 0 < value <= 1
+
+
 @dataclass(frozen=True)
 class Brief:
-    """What is asked for, and how much of a roof we dare to count on."""
+    """What is asked for, and how much of a roof we dare to count on.
+
+    Examples
+    --------
+    >>> Brief(mbu=70)
+    Traceback (most recent call last):
+        ...
+    ValueError: mbu: 70 is not a share above 0 and up to 1, such as 0.7
+    """
 
     model: str = "mistral-7b-v0.3"
     readers: int = 10_000
@@ -43,6 +68,24 @@ class Brief:
     mfu: float = 0.50
     #: what a halving of a precision costs, since its quality has to be proved first
     precision_price: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.model, str):
+            raise ValueError(f"model: {self.model!r} is not the id of a model in the catalog")
+        for name, fits, allowed in (
+            ("readers", _is_count, "a whole number of 1 or more"),
+            ("context_tokens", _is_count, "a whole number of 1 or more"),
+            ("target_tokens_per_s", _is_rate, "a finite number above 0"),
+            ("prompt_per_token", lambda x: _is_number(x) and x >= 0, "a finite number, 0 or more"),
+            ("budget_watts", _is_rate, "a finite number above 0"),
+            ("usable_memory", _is_share, "a share above 0 and up to 1, such as 0.9"),
+            ("mbu", _is_share, "a share above 0 and up to 1, such as 0.7"),
+            ("mfu", _is_share, "a share above 0 and up to 1, such as 0.5"),
+            ("precision_price", lambda x: _is_number(x) and 0 <= x < 1,
+             "a share from 0 up to, but not, 1, such as 0.05"),
+        ):  # fmt: skip
+            if not fits(getattr(self, name)):
+                raise ValueError(f"{name}: {getattr(self, name)!r} is not {allowed}")
 
 
 BRIEF = Brief()
@@ -129,6 +172,13 @@ class Score:
         return 1 / self.step_seconds
 
 
+def _check(plan: object, brief: object) -> None:
+    if not isinstance(plan, Plan):
+        raise TypeError(f"plan: {plan!r} is not a Plan; write lab.Plan('h100-sxm', 40)")
+    if not isinstance(brief, Brief):
+        raise TypeError(f"brief: {brief!r} is not a Brief; write lab.Brief(readers=1_000)")
+
+
 def _chip(name: str) -> tuple[Chip, float]:
     chip = catalog.chip(name)
     if chip.id in NOT_FOR_HIRE:
@@ -203,6 +253,8 @@ def score(plan: Plan, brief: Brief = BRIEF) -> Score:
 
     Raises
     ------
+    TypeError
+        If it is no plan, or no brief.
     ValueError
         If the chip's power is unpublished, or it is a rack.
     LookupError
@@ -214,6 +266,7 @@ def score(plan: Plan, brief: Brief = BRIEF) -> Score:
     >>> score(Plan("h100-sxm", 43, 1, 1, "fp8")).reasons
     ()
     """
+    _check(plan, brief)
     result = _evaluate(plan, brief)
     if result.reasons:
         return result
@@ -246,6 +299,7 @@ def describe(result: Score) -> str:
 
 def smallest(plan: Plan, brief: Brief = BRIEF) -> Plan | None:
     """The plan with as few of the same chips as meet memory and speed; None if no number does."""
+    _check(plan, brief)
     chip, _ = _chip(plan.chip)
     cache_bytes, weights = _cache_bytes(plan, brief), _weight_bytes(plan, brief)
     by_memory = (float(chip.capacity) * brief.usable_memory - weights) / cache_bytes
