@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ET
+from collections import Counter
 
 from helpers.book.explorable.marks import BLANK, MARK_ID
 from helpers.book.style import INK
@@ -57,6 +58,7 @@ def clean(svg: str, prefix: str, label: str) -> str:
     _drop_empty(root)
     root.attrib.clear()
     root.attrib.update({"viewBox": view, "role": "img", "aria-label": label})
+    _say_once(root)
     text = ET.tostring(root, encoding="unicode", short_empty_elements=True)
     return re.sub(r' xmlns(:\w+)?="[^"]+"|\bns\d+:', "", text)
 
@@ -186,6 +188,24 @@ def _shorten(element: ET.Element) -> None:
         element.text = None
     # SVG shows no text outside <text>. Where a page strips the tags, this keeps words apart.
     element.tail = ", " if element.tag == _SVG + "text" and element.text else None
+
+
+def _say_once(root: ET.Element) -> None:
+    """Move the font size that most texts share to the root, which hands it down."""
+    texts = [element for element in root.iter(_SVG + "text") if "style" in element.attrib]
+    sizes = Counter(
+        found[0] for text in texts if (found := re.search(r"font-size:[^;]+", text.get("style")))
+    )
+    if not sizes:
+        return
+    size = sizes.most_common(1)[0][0]
+    root.set("style", size)
+    for text in texts:
+        parts = [part for part in text.get("style").split(";") if part != size]
+        if parts:
+            text.set("style", ";".join(parts))
+        else:
+            del text.attrib["style"]
 
 
 def _hundredth(number: str) -> str:
