@@ -21,8 +21,8 @@ _HOW = {
 _GROUP = re.compile(r"\b(Team|Group|AI)\b|\(")
 
 HEADER = (
-    "% Generated from src/helpers/catalog/data/sources.yaml: change a source there, then\n"
-    "% python -c 'from helpers import catalog as c; print(c.bibtex(), end='')' > references.bib\n"
+    "% Generated from src/helpers/catalog/data/sources.yaml: change a source there, then run\n"
+    "% .venv/bin/python -m helpers.catalog bibtex > references.bib\n"
 )
 
 
