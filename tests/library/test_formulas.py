@@ -385,3 +385,39 @@ def test_known_number(case):
 def test_catalog_quantities_go_in():
     h100 = catalog.chip("h100-sxm")
     assert r.ridge_point(h100.peak("bf16"), h100.bandwidth) == pytest.approx(295.343, rel=1e-5)
+
+
+def test_a_quantity_in_another_unit_is_refused():
+    h100 = catalog.chip("h100-sxm")
+    with pytest.raises(
+        ValueError, match=r"ridge_point: peak_flops_per_s: 3.35 TB/s is in B/s; it takes FLOP/s"
+    ):
+        r.ridge_point(h100.bandwidth, h100.peak("bf16"))
+    with pytest.raises(ValueError, match=r"bandwidth_bytes_per_s: .* is in W; it takes B/s"):
+        r.ridge_point(peak_flops_per_s=1e12, bandwidth_bytes_per_s=h100.power)
+
+
+@pytest.mark.parametrize(
+    ("argument", "have", "wanted", "fits"),
+    [
+        ("peak_flops_per_s", "OP/s", "FLOP/s", True),  # an int8 peak has the same roof
+        ("intensity", "OP/B", "FLOP/B", True),
+        ("kv_bytes_per_token", "B/token", "B", True),
+        ("nbytes", "B/token", "B", False),
+        ("rent", "USD/h", "$/h", True),
+        ("hours", "s", "h", False),
+        ("share", "%", "1", True),
+        ("nbytes", "", "B", True),
+    ],
+)
+def test_which_units_may_stand_for_which(argument, have, wanted, fits):
+    assert registry._agrees(have, wanted, argument) is fits
+
+
+def test_arrays_that_do_not_fit_together_are_named():
+    with pytest.raises(
+        ValueError,
+        match=r"do not fit together: peak_flops_per_s \(3,\), bandwidth_bytes_per_s \(2,\)",
+    ):
+        r.ridge_point(np.ones(3), np.ones(2))
+    assert r.ridge_point(np.ones((3, 1)), np.ones(2)).shape == (3, 2)

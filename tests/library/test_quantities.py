@@ -177,11 +177,27 @@ def test_integers_are_not_rounded_away():
         (lambda: convert(Quantity(1.0, "B"), "FLOP"), "measures FLOP"),
         (lambda: Quantity(1.0, "GB"), "not a base unit"),
         (lambda: parse_unit(3), "not a string"),
+        (lambda: format_quantity(math.nan, "B", 3), "value: nan is not a number, so it has no B"),
+        (lambda: format_quantity(Quantity(math.nan, "B")), "is not a number, so it has no B"),
+        (lambda: format_quantity("x", "B", 3), "value: 'x' is not a number"),
+        (lambda: format_quantity("3", "B", 3), "value: '3' is not a number"),
+        (lambda: format_quantity(None, "B", 3), "value: None is not a number"),
+        (lambda: format_quantity(True, "B", 3), "value: True is not a number"),
+        (lambda: format_quantity([1.0, 2.0], "B"), r"value: \[1.0, 2.0\] is not one number"),
+        (lambda: format_quantity(10**400, "B"), "larger than any number"),
+        (lambda: format_quantity(1.0, "B", "x"), "digits: 'x'"),
+        (lambda: format_number(None), "value: None is not a number"),
+        (lambda: convert("5", "GB"), "value: '5' is not a number"),
     ],
 )
 def test_misuse_is_named(call, message):
     with pytest.raises(QuantityError, match=message):
         call()
+
+
+def test_a_quantity_that_is_no_number_still_prints():
+    assert str(Quantity(math.nan, "B")) == "not a number"
+    assert format_quantity(math.inf, "B") == "∞ B"
 
 
 def test_quantity_computes_as_a_float_and_survives_copies():

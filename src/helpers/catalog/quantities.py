@@ -236,6 +236,8 @@ class Quantity(float):
         return convert(self, unit)
 
     def __str__(self) -> str:
+        if math.isnan(self):
+            return "not a number"
         return format_quantity(self, digits=6)
 
     def __repr__(self) -> str:
@@ -370,10 +372,22 @@ def convert(value: float, unit: str, base: str | None = None) -> float:
     have = getattr(value, "unit", base)
     if have is not None and have != target.base:
         raise QuantityError(f"unit: {unit!r} measures {target.base}, but the value is in {have}")
-    number = float(value)
+    number = _real(value)
     if not math.isfinite(number):
         return number
     return float(Fraction(number) / target.size)
+
+
+def _real(value: Any) -> float:
+    """A value as a plain float, if it is a number."""
+    if isinstance(value, (str, bool)) or value is None:
+        raise QuantityError(f"value: {value!r} is not a number")
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise QuantityError(f"value: {value!r} is not one number") from None
+    except OverflowError:
+        raise QuantityError("value: it is larger than any number a computer holds") from None
 
 
 def format_number(value: float, digits: int | None = 3, decimals: int | None = None) -> str:
@@ -400,7 +414,7 @@ def format_number(value: float, digits: int | None = 3, decimals: int | None = N
     >>> format_number(3.0, decimals=2)
     '3.00'
     """
-    number = float(value)
+    number = _real(value)
     if not math.isfinite(number):
         return {math.inf: "∞", -math.inf: "-∞"}.get(number, "not a number")
     if decimals is not None:
@@ -455,7 +469,8 @@ def format_quantity(
     Raises
     ------
     QuantityError
-        If a plain float comes without a unit, or the unit does not fit the quantity.
+        If the value is no number or not a number (NaN), a plain float comes without a unit, or the
+        unit does not fit the quantity.
 
     Examples
     --------
@@ -466,6 +481,8 @@ def format_quantity(
     >>> format_quantity(0.0000042, "s"), format_quantity(153.016, "FLOP/B", decimals=1)
     ('4.2 µs', '153.0 FLOP/B')
     """
+    if decimals is None and (not isinstance(digits, int) or digits < 1):
+        raise QuantityError(f"digits: {digits!r} is not a whole number >= 1")
     have = getattr(value, "unit", None)
     if unit is None:
         if have is None:
@@ -478,7 +495,11 @@ def format_quantity(
     target = parse_unit(unit)
     if have is not None and have != target.base:
         raise QuantityError(f"unit: {unit!r} measures {target.base}, but the value is in {have}")
-    number = float(value)
+    number = _real(value)
+    if math.isnan(number):
+        raise QuantityError(
+            f"value: {value!r} is not a number, so it has no {target.base or 'size'}"
+        )
     if prefix is None and target.text in _SYMBOLS and math.isfinite(number):
         target = _fitting(target, number, digits if decimals is None else 15)
     shown = float(Fraction(number) / target.size) if math.isfinite(number) else number

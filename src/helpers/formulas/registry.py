@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Real
@@ -18,6 +19,8 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from helpers.catalog.quantities import Quantity
 
 from .ops import is_symbolic
 from .symbols import VOCABULARY, Symbol
@@ -139,16 +142,15 @@ above 0 (memory bandwidth, in B/s)
 
         @functools.wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
-            for argument, value in zip(parameters, args, strict=False):
-                _check(name, argument, value, known[argument])
-            for argument, value in kwargs.items():
+            given = dict(zip(parameters, args, strict=False)) | kwargs
+            for argument, value in given.items():
                 if argument in known:  # an unknown name is Python's own error below
                     _check(name, argument, value, known[argument])
+            _check_shapes(name, given)
             result = function(*args, **kwargs)
             if isinstance(result, complex) or (
                 isinstance(result, float) and not math.isfinite(result)
             ):
-                given = dict(zip(parameters, args, strict=False)) | kwargs
                 raise ValueError(f"{name}: {given} gives {result}; it holds for: {valid}")
             return result
 
@@ -254,6 +256,11 @@ def _check(name: str, argument: str, value: Any, symbol: Symbol) -> None:
     """Raise unless a plain value is allowed; expressions pass, they have no value to judge."""
     if is_symbolic(value):
         return
+    if isinstance(value, Quantity) and not _agrees(value.unit, symbol.unit, argument):
+        raise ValueError(
+            f"{name}: {argument}: {value} is in {value.unit}; it takes {symbol.unit} "
+            f"({symbol.meaning})"
+        )
     if isinstance(value, np.ndarray):
         if value.dtype.kind not in "iuf":
             raise TypeError(f"{name}: {argument}: an array of {value.dtype} is not numeric")
@@ -272,6 +279,35 @@ def _check(name: str, argument: str, value: Any, symbol: Symbol) -> None:
             f"{name}: {argument}: {bad} is not allowed; allowed is {symbol.allowed} "
             f"({symbol.meaning}{unit})"
         )
+
+
+#: units in which an argument says what it takes; "1" and "any rate" take what comes
+_STRICT = frozenset(
+    {"B", "B/s", "FLOP", "FLOP/s", "FLOP/B", "bit", "s", "h", "Hz", "W", "token", "token/s", "$/h"}
+)
+
+
+def _agrees(have: str, wanted: str, argument: str) -> bool:
+    """Tell whether a quantity in base unit ``have`` may stand where ``wanted`` is asked for."""
+    if not have or wanted not in _STRICT:
+        return True
+    if "per_token" in argument:  # the name says it, so the symbol's unit is plain B
+        have = have.removesuffix("/token")
+    # integer operations take the same roofs and clocks as floating-point ones
+    return re.sub("^OP", "FLOP", have).replace("USD", "$") == wanted
+
+
+def _check_shapes(name: str, given: Mapping[str, Any]) -> None:
+    """Raise unless the arrays among the arguments fit together."""
+    shapes = {a: v.shape for a, v in given.items() if isinstance(v, np.ndarray)}
+    try:
+        np.broadcast_shapes(*shapes.values())
+    except ValueError:
+        listed = ", ".join(f"{argument} {shape}" for argument, shape in shapes.items())
+        raise ValueError(
+            f"{name}: the arrays do not fit together: {listed}; allowed are equal shapes, "
+            "or a length of 1 where they differ"
+        ) from None
 
 
 def _docstring(entry: Formula, notes: str | None) -> str:
