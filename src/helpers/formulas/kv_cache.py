@@ -58,7 +58,7 @@ def mla_kv_bytes_per_token(layers, kv_rank, rope_dim, bytes_per_element):
     },
     valid="no paging waste, no shared prefixes",
     source="kwon-2023",
-    where="Sec. 2.2 and 3",
+    where="the definition",
     chapter="kv-cache",
 )
 def kv_cache_bytes(bytes_per_token, tokens, batch):
@@ -73,7 +73,7 @@ def kv_cache_bytes(bytes_per_token, tokens, batch):
     symbols={"tokens": amount("T", "token", "tokens of the sequence")},
     valid="a rolling buffer that drops what no later token can see",
     source="jiang-2023",
-    where="Sec. 2",
+    where="the definition (rolling buffer)",
     chapter="kv-cache",
 )
 def cached_tokens(tokens, window):

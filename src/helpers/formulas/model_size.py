@@ -32,7 +32,7 @@ def attention_parameters(d_model, heads, kv_heads, head_dim):
     worked={"d_model": 4096, "ffn": 14336, "result": 176_160_768},
     valid="SwiGLU without biases, one layer; the older form without a gate has 2CM",
     source="shazeer-2020",
-    where="Sec. 2",
+    where="the definition",
 )
 def swiglu_parameters(d_model, ffn):
     return 3 * d_model * ffn

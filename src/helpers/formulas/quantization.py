@@ -20,7 +20,7 @@ _GROUP = {
     symbols=_GROUP,
     valid="no zero points, and no layer left unquantized",
     source="dettmers-2023",
-    where="Sec. 2 and 3 (block-wise quantization)",
+    where="the method (block-wise quantization)",
     chapter="compression",
 )
 def bits_per_weight(bits, group, scale_bits):
@@ -46,7 +46,7 @@ def bits_per_weight(bits, group, scale_bits):
     },
     valid="double quantization as in QLoRA",
     source="dettmers-2023",
-    where="Sec. 3 (double quantization)",
+    where="the method (double quantization)",
     chapter="compression",
 )
 def double_quantized_bits_per_weight(bits, group, scale_bits, supergroup, superscale_bits):

@@ -67,8 +67,8 @@ def attainable_flops_per_s(intensity, peak_flops_per_s, bandwidth_bytes_per_s):
     unit="s",
     worked={"flops": 2 * 8192**3, "peak_flops_per_s": 312e12, "result": 0.0035240757300512822},
     valid="every unit busy in every cycle",
-    source="williams-2009",
-    where="section 'The Roofline Model'",
+    source="austin-2025",
+    where="chapter 'All About Rooflines'",
 )
 def compute_seconds(flops, peak_flops_per_s):
     return flops / peak_flops_per_s
@@ -80,8 +80,8 @@ def compute_seconds(flops, peak_flops_per_s):
     unit="s",
     worked={"bytes_moved": 140e9, "bandwidth_bytes_per_s": 8e12, "result": 0.0175},
     valid="every byte moved once at full bandwidth",
-    source="williams-2009",
-    where="section 'The Roofline Model'",
+    source="austin-2025",
+    where="chapter 'All About Rooflines'",
 )
 def memory_seconds(bytes_moved, bandwidth_bytes_per_s):
     return bytes_moved / bandwidth_bytes_per_s
@@ -99,8 +99,8 @@ def memory_seconds(bytes_moved, bandwidth_bytes_per_s):
         "result": 0.07,
     },
     valid="a lower bound; no overheads, no latency, one memory level",
-    source="williams-2009",
-    where="section 'The Roofline Model'",
+    source="austin-2025",
+    where="chapter 'All About Rooflines'",
 )
 def time_lower_bound(flops, bytes_moved, peak_flops_per_s, bandwidth_bytes_per_s):
     return maximum(flops / peak_flops_per_s, bytes_moved / bandwidth_bytes_per_s)
@@ -268,7 +268,7 @@ def reduction_intensity(elements, bytes_per_element):
     worked={"rows": 4096, "columns": 1024, "result": 20_971_520},
     valid="per element: one compare, subtract, exponential, add, divide, each counted as one",
     source="milakov-2018",
-    where="Sec. 2 (Algorithm 2)",
+    where="the definition; the count is ours",
 )
 def softmax_flops(rows, columns):
     return 5 * rows * columns
@@ -288,7 +288,7 @@ def softmax_flops(rows, columns):
     symbols={"accesses": count("a", "memory accesses per element")},
     valid="4 accesses for three separate passes, 3 for the online form, 2 when a row stays on chip",
     source="milakov-2018",
-    where="Sec. 2 and 3",
+    where="the accesses of each form of the algorithm",
 )
 def softmax_bytes(rows, columns, bytes_per_element, accesses):
     return accesses * rows * columns * bytes_per_element
@@ -340,7 +340,7 @@ def attention_flops(batch, heads, pairs, head_dim):
     },
     valid="fused: the scores never leave the chip, and one pass over the keys and values suffices",
     source="dao-2022",
-    where="Sec. 3.1",
+    where="the method",
 )
 def attention_bytes(batch, heads, kv_heads, tokens, keys, head_dim, bytes_per_element):
     return 2 * batch * head_dim * bytes_per_element * (heads * tokens + kv_heads * keys)
@@ -353,7 +353,7 @@ def attention_bytes(batch, heads, kv_heads, tokens, keys, head_dim, bytes_per_el
     worked={"heads": 64, "kv_heads": 8, "bytes_per_element": 2, "result": 8.0},
     valid="one query against a long cache; neither batch nor context can raise it",
     source="shazeer-2019",
-    where="Sec. 2.4 and 3",
+    where="the method",
 )
 def decode_attention_intensity(heads, kv_heads, bytes_per_element):
     return 2 * heads / (kv_heads * bytes_per_element)
@@ -369,7 +369,7 @@ def decode_attention_intensity(heads, kv_heads, bytes_per_element):
     worked={"batch": 64, "bytes_per_weight": 2, "result": 64.0},
     valid="weights outweigh the activations: batch far below both sides of the matrix",
     source="pope-2022",
-    where="Sec. 2",
+    where="the method",
 )
 def weight_intensity(batch, bytes_per_weight):
     return 2 * batch / bytes_per_weight
@@ -405,7 +405,7 @@ def batch_at_ridge(peak_flops_per_s, bandwidth_bytes_per_s, bytes_per_weight):
     },
     valid="batch 1, every weight read once per token, KV cache ignored",
     source="pope-2022",
-    where="Sec. 2",
+    where="the method",
 )
 def decode_tokens_per_s(parameters, bytes_per_weight, bandwidth_bytes_per_s):
     return bandwidth_bytes_per_s / (parameters * bytes_per_weight)
@@ -424,7 +424,7 @@ def decode_tokens_per_s(parameters, bytes_per_weight, bandwidth_bytes_per_s):
     },
     valid="memory-bound: batch below the ridge",
     source="pope-2022",
-    where="Sec. 2",
+    where="the method",
 )
 def batched_decode_tokens_per_s(batch, weight_bytes, kv_bytes_per_sequence, bandwidth_bytes_per_s):
     return batch * bandwidth_bytes_per_s / (weight_bytes + batch * kv_bytes_per_sequence)
@@ -614,7 +614,7 @@ def amdahl_speedup(part, speedup):
     },
     valid="the clock of the specification; under load a chip may hold a lower one",
     source="nvidia-a100-2020",
-    where="'A100 SM Architecture' (108 SMs, 1,024 multiply-adds a cycle, 1,410 MHz)",
+    where="the A100's figures: 108 SMs, 1,024 multiply-adds a cycle, 1,410 MHz",
 )
 def peak_from_clock(units, flops_per_cycle, clock_hz):
     return units * flops_per_cycle * clock_hz
@@ -699,7 +699,7 @@ def mfu(flops_per_token, tokens_per_s, chips, peak_flops_per_s):
     },
     valid="batch size does not enter except through the KV cache",
     source="agarwal-2023",
-    where="section 'Model bandwidth utilization (MBU)'",
+    where="the definition",
 )
 def mbu(bytes_per_step, steps_per_s, bandwidth_bytes_per_s):
     return bytes_per_step * steps_per_s / bandwidth_bytes_per_s

@@ -41,7 +41,7 @@ def request_seconds(first_token_s, step_s, output_tokens):
     },
     valid="independent acceptances; the target's own token is counted with the accepted drafts",
     source="leviathan-2022",
-    where="Eq. 1",
+    where="the expected tokens of one round",
     chapter="serving",
 )
 def speculative_tokens_per_round(acceptance, draft_tokens):

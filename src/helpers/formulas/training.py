@@ -164,7 +164,7 @@ def lora_parameters(rank, inputs, outputs):
     },
     valid="LoRA with 2-byte weights, QLoRA with about 0.516; activations come on top",
     source="dettmers-2023",
-    where="Sec. 2 and 3",
+    where="the method",
     chapter="compression",
 )
 def adapter_training_bytes(
