@@ -35,10 +35,10 @@ def b200_fp4_sparse() -> Quantity:
     return Quantity(board_sparse / CHIPS_PER_BOARD, "FLOP/s")
 
 
-def gb200_fp4_dense() -> Quantity:
-    """One GB200 GPU's dense FP4: the rack's sparse figure over 72 GPUs, halved."""
+def gb200_fp4_sparse() -> Quantity:
+    """One GB200 GPU's sparse FP4: the rack's sparse figure over 72 GPUs, not halved."""
     rack_sparse = 1.44e18
-    return Quantity(rack_sparse / CHIPS_PER_RACK / 2, "FLOP/s")
+    return Quantity(rack_sparse / CHIPS_PER_RACK, "FLOP/s")
 
 
 def nvl72_memory_per_gpu() -> Quantity:
