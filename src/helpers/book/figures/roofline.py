@@ -142,7 +142,7 @@ def decode_bound(ax, m, v):
     "Log-log chart with two roofs under one peak, one for the memory and one for the link, each "
     "drawn solid as it is and dashed as misread, with a dot on each memory roof.",
     chip=choice("Chip", SHEETS, _H100.short),
-    slip=choice("Mistake", MISTAKES, "sparse peak taken for dense"),
+    slip=choice("Mistake", MISTAKES, "none"),
     intensity=powers("Intensity", 8, 8192, 512, "FLOP per byte", show="{:,}".format),
 )
 def spoof_the_sheet(ax, m, v):
@@ -165,7 +165,8 @@ def spoof_the_sheet(ax, m, v):
     m.text(ax, 90, 90 * chip.one, "link", dx=10, dy=14, color=INK["c4"])
     m.readout(
         f"Memory ridge {chip.peak / chip.bandwidth:,.0f}, read as {peak / bandwidth:,.0f}; "
-        f"link ridge {chip.peak / chip.one:,.0f}, read as {peak / link:,.0f}. "
+        f"link ridge {chip.peak / chip.one:,.0f}, read as {peak / link:,.0f} "
+        f"(link {chip.one / 1e9:,.0f} GB/s, read as {link / 1e9:,.0f}). "
         f"Rate {true / 1e12:,.0f} TFLOP/s, read as {read / 1e12:,.0f}: {read / true:.2f} times"
     )
 
@@ -264,7 +265,7 @@ def operations() -> tuple[Operation, ...]:
             rf.gemm_flops(n, n, n), rf.gemm_bytes(n, n, n, 2), "bf16", (0, 9, "center"),
         ),
         Operation(
-            "attention, prefill of 4,096 tokens",
+            "attention, prefill of 4,096 tokens, 8 queries per key, no mask",
             rf.attention_flops(1, heads, pairs, head_dim),
             rf.attention_bytes(1, tokens=prompt, keys=prompt, **attention),
             "bf16", (0, -17, "center"),
