@@ -52,7 +52,7 @@ def one_token(ax, m, v):
         m.bar(ax, x, 0.62, 0, y(time), color=color)
         label = where(time < 1, f"{time:.3f} ms", f"{time:,.1f} ms")
         m.text(ax, x, y(time), label, dy=-6, ha="center", weight="bold")
-    speed = f"at most {1e3 / longest:,.0f} tokens/s, all together {1e3 * v.users / longest:,.0f}"
+    speed = f"{1e3 / longest:,.0f} tokens/s, all together {1e3 * v.users / longest:,.0f}"
     waiting = where(moving > doing, "arithmetic waits for bytes", "memory waits for arithmetic")
     idle = 1 - minimum(moving, doing) / longest
     many = where(chips > 1, f" The weights need {chips:.0f} chips, which share the work.", "")
