@@ -12,6 +12,7 @@ import yaml
 
 from helpers.book.exercise import check
 from helpers.book.quiz import values
+from helpers.book.quiz.__main__ import main
 from helpers.book.quiz.bank import FOLDER, Bank, QuestionError, bank
 
 SAMPLE = yaml.safe_load(quiz_samples.SAMPLE)
@@ -177,7 +178,9 @@ def test_refuses_an_id_used_in_another_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("chapter: a\nquestions: [", "not valid YAML"),
+        ("chapter: a\nquestions: [", "line 2: not valid YAML"),
+        ("chapter: a\n\tquestions: []", "sample.yaml, line 2: not valid YAML"),
+        ("chapter: a\nquestions: [{[a]: b}]", "sample.yaml: cannot be read"),
         ("- 1", "must have the two keys 'chapter' and 'questions'"),
         ("chapter: a\nquestions: 3", "must be a list"),
         ("chapter: a\nquestions: [3]", "question number 1: 3 is not a mapping"),
@@ -262,13 +265,27 @@ def test_check_says_right_and_what_is_off(sample):
     assert not say("4.8 s")
     assert "factor of 1000" in say("4.8 s").message
     assert "bits or bytes" in say(16 / 3350 * 8).message
-    assert "GB or GiB" in say(16 / 3350 * 1.024**3).message
+    assert "iB" not in say(16 / 3350 * 1.024**3).message  # a time counts no bytes
+    assert "a factor of 1.07" in say(16 / 3350 * 1.024**3).message
     assert "dense or sparse" in say(8 / 3350).message
     assert "factor of 5.0" in say(80 / 3350).message or "factor of 5." in say(80 / 3350).message
     assert say(4.776) and "4.776 ms is within" in say(4.776).message
     assert "If you mean 9 ms" in say(9).message
     assert "Nothing to check yet" in say(None).message
     assert "sparse peak" in check("ridge", 591, source=sample).message
+
+
+def test_check_asks_for_kib_only_where_bytes_are_counted(tmp_path):
+    held = {**entry("reading-time"), "answer": "= weights", "unit": "GB"}
+    source = load(tmp_path, held)
+    assert "GB or GiB?" in check("reading-time", "17.18 GB", source=source).message
+    rate = {**entry("reading-time"), "answer": "= bandwidth", "unit": "TB/s"}
+    rates = load(tmp_path, rate)
+    assert "TB or TiB?" in check("reading-time", "3.683 TB/s", source=rates).message
+    assert (
+        "iB"
+        not in check("ridge", 295.343 * 1.024**2, source=load(tmp_path, entry("ridge"))).message
+    )
 
 
 def test_check_takes_scalars_of_numpy_and_quantities(sample):
@@ -302,11 +319,112 @@ def test_check_refuses_bad_text_and_nan(sample):
         check(3.5, "reading-time", source=sample)
 
 
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            "abc",
+            "value: 'abc' is not a number with a unit, such as '3.35 TB/s', '3.35e12' or '1/3'",
+        ),
+        (
+            "4.8 Gb/s",
+            "value: the unit 'Gb/s' is not known; write Gbit/s for bits or GB/s for bytes",
+        ),
+        ("4,8 ms", "value: '4,8 ms' has a comma; write 4.8 ms: a point, not a comma."),
+        ("3 GB", "value: '3 GB' measures B; this answer is in ms."),
+    ],
+)
+def test_check_names_the_value_once(sample, typed, message):
+    with pytest.raises(ValueError) as error:
+        check("reading-time", typed, source=sample)
+    assert str(error.value) == message
+
+
+def test_names_that_do_not_exist_print_unquoted(sample):
+    with pytest.raises(KeyError) as error:
+        check("reading-tim", 1, source=sample)
+    assert str(error.value).startswith("question: 'reading-tim' is not known; did you mean")
+    with pytest.raises(KeyError) as error:
+        check("bound", 1, source=sample)
+    assert str(error.value) == "exercise: 'bound' is a single question, not a number"
+
+
+def test_check_names_a_keyword_that_no_exercise_takes(sample):
+    with pytest.raises(KeyError, match=r"given: 'foo' is not known to the exercise 'ridge'"):
+        check("ridge", 295, source=sample, foo=1)
+
+
 def test_an_exercise_on_the_readers_machine(tmp_path):
     own = exercise(tmp_path)
     assert check("own-ridge", 10.0, source=own, peak=2e11, bandwidth="20 GB/s")
     assert not check("own-ridge", 11.0, source=own, peak=2e11, bandwidth="20 GB/s")
     with pytest.raises(ValueError, match=r"also needs bandwidth=... \(its bandwidth\)"):
         check("own-ridge", 10.0, source=own, peak=2e11)
-    with pytest.raises(KeyError, match="'pek' is not known"):
-        check("own-ridge", 10.0, source=own, peak=2e11, bandwidth=1e9, pek=2)
+    with pytest.raises(KeyError, match=r"given: 'pek' is not known .* did you mean peak"):
+        check("own-ridge", 10.0, source=own, pek=2e11, bandwidth=1e9)
+    for bad, said in (
+        ("x", "peak: 'x' is not a number with a unit"),
+        ("3 Gb/s", "peak: the unit 'Gb/s' is not known"),
+        (math.nan, "peak: nan is not a finite number"),
+    ):
+        with pytest.raises(ValueError) as error:
+            check("own-ridge", 10.0, source=own, peak=bad, bandwidth=1e9)
+        assert str(error.value).startswith(said)
+
+
+# the check on the command line
+
+
+PLANTED = {
+    "check value": (
+        lambda text: re.sub(r"check_value: \S+", "check_value: 9e99", text, count=1),
+        r"roofline\.yaml: question '[a-z0-9-]+', field check_value: ",
+    ),
+    "type": (
+        lambda text: re.sub(r"type: single\b", "type: choice", text, count=1),
+        r"roofline\.yaml: question '[a-z0-9-]+', field type: 'choice' is not one of single, ",
+    ),
+    "catalog path": (
+        lambda text: text.replace("h100-sxm.bandwidth", "h100-sxm.bandwith", 1),
+        r"roofline\.yaml: question '[a-z0-9-]+', field \S+: .*'h100-sxm\.bandwith' is not",
+    ),
+    "torn": (
+        lambda text: text[: text.rindex("explanation:")] + 'text: "torn',
+        r"roofline\.yaml, line \d+: not valid YAML: .*; mend the line",
+    ),
+    "not UTF-8": (lambda text: text.encode("utf-16"), r"roofline\.yaml: cannot be read: 'utf-8'"),
+    "no such date": (
+        lambda text: text + "    x: 2026-13-45\n",
+        r"roofline\.yaml: cannot be read: month",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_the_command_ends_in_one_clear_message(tmp_path, monkeypatch, capsys, name):
+    spoil, said = PLANTED[name]
+    for path in FOLDER.glob("*.yaml"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    before = (FOLDER / "roofline.yaml").read_text(encoding="utf-8")
+    after = spoil(before)
+    assert after != before
+    after = after if isinstance(after, bytes) else after.encode()
+    (tmp_path / "roofline.yaml").write_bytes(after)
+    monkeypatch.setattr("sys.argv", ["quiz", str(tmp_path)])
+    assert main() == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert re.match(said, printed.err), printed.err
+    assert printed.err.count("\n") == 1
+
+
+def test_the_command_counts_the_questions(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["quiz"])
+    assert main() == 0
+    assert capsys.readouterr().out.endswith(f"{len(bank())} questions, all in order\n")
+    monkeypatch.setattr("sys.argv", ["quiz", str(tmp_path)])
+    assert main() == 1
+    assert "holds no questions" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["quiz", str(tmp_path / "nowhere")])
+    assert main() == 1
+    assert "is not a folder with question files" in capsys.readouterr().err

@@ -212,7 +212,8 @@ TYPED = """3.35e12|3.35 TB/s|1/3|1,024|2^30|2**30|5%|80 GiB|80 GB|80GiB|80 gb|.5
 4 J/token|1e-400|1e99999|1e-99999|0^-1|9 pJ/B|0.1 EFLOP/s|2 ^ 10|2 ** 10 KiB|1.5^2|3e|3 e5|50 %% |
 constructor|5 constructor|__proto__|5 toString|about 100|~3 GB|42 percent|295 FLOP per byte|
 2 GFLOPs|4.5 milliseconds|32x|32 times|35 chips|35 million|12 tokens per second|5 bytes|7 per|
-3 s per chip"""
+3 s per chip|33,3|3,35 TB/s|0,333|0,5 GB|-1,5|12,34,567|1234,567|1,5e3|3,35 x 10^12|1,234.5|
+1,234 TB/s|33,|,5|1,5,5|1,23.4|33,3%"""
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ UNITS = sorted(
 
 def test_every_unit_has_the_same_size_in_both(js):
     for text in UNITS:
-        base, size = component.unit_scale(text)
+        base, size = answers.unit_scale(text)
         assert js("unit", text)[0] == base, text
         assert js("scale", text) == pytest.approx(size, rel=1e-15), text
 
@@ -265,13 +266,13 @@ def test_reading_is_the_same_for_many(js, number, gap, unit, wanted):
         st.sampled_from([k for k, _ in answers.FACTORS]), st.floats(0.2, 5), st.just(1.0)
     ),
     invert=st.booleans(),
-    unit=st.sampled_from(["TB/s", "B/s", "ms", "GiB"]),
+    unit=st.sampled_from(["TB/s", "B/s", "ms", "GiB", "FLOP/B", ""]),
     bare=st.booleans(),
     relative=st.sampled_from([0.0, 0.02, 0.1]),
     absolute=st.sampled_from([0.0, 0.5]),
 )
 def test_judging_is_the_same_in_both(js, value, ratio, invert, unit, bare, relative, absolute):
-    base, size = component.unit_scale(unit)
+    base, size = answers.unit_scale(unit)
     answer = value * size
     typed = answer / ratio if invert else answer * ratio
     if bare:
@@ -318,7 +319,7 @@ def test_squeeze_changes_nothing_that_matters():
     ours = (component._HERE / "answers.js").read_text(encoding="utf-8")
     engine = py_mini_racer.MiniRacer()
     head = f"const TABLE={json.dumps(component.unit_table())},FACTORS=[[8,'x']],WORDS=[],NOUN='';"
-    judged = 'judge({v:8,bare:true},{a:1,u:"B",r:0,s:0,e:[]})'
+    judged = 'judge({v:8,base:"B",bare:true},{a:1,u:"B",r:0,s:0,e:[]})'
     probe = f'JSON.stringify([read("3.35 x 10^12","B/s"),{judged},plain(1e-9),miss(3,7)])'
     plain = engine.eval(f"(()=>{{{head}\n{ours}\nreturn {probe}}})()")
     assert engine.eval(f"(()=>{{{head}\n{component.squeeze(ours)}\nreturn {probe}}})()") == plain
@@ -338,6 +339,37 @@ def test_squeeze_changes_nothing_that_matters():
 )
 def test_numbers_are_read_as_people_write_them(typed, unit, value):
     assert answers.read_answer(typed, unit).value == pytest.approx(value, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("typed", "unit", "point"),
+    [
+        ("33,3", "", "33.3"),
+        ("3,35 TB/s", "TB/s", "3.35 TB/s"),
+        ("0,333", "", "0.333"),
+        ("-1,5", "", "-1.5"),
+        ("1234,567 B", "B", "1234.567 B"),
+    ],
+)
+def test_a_decimal_comma_is_named_in_both(js, typed, unit, point):
+    said = f"'{typed}' has a comma; write {point}: a point, not a comma."
+    with pytest.raises(ValueError) as error:
+        answers.read_answer(typed, unit)
+    assert str(error.value) == js("read", typed, unit)["error"] == said
+    assert answers.read_answer("1,024", "").value == js("read", "1,024", "")["v"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("unit", "asked"),
+    [("TB/s", True), ("GiB", True), ("ms", False), ("FLOP/B", False), ("", False)],
+)
+def test_kib_is_asked_about_only_where_bytes_are_counted(js, unit, asked):
+    base, size = answers.unit_scale(unit)
+    reading = answers.Reading(100 * size * 1.024**3, base, False)
+    ours = answers.judge(reading, 100 * size, unit, 0.01, 0).message
+    query = {"a": 100 * size, "u": unit, "r": 0.01, "s": 0, "e": []}
+    assert js("judge", {"v": reading.value, "base": base, "bare": False}, query)[1] == ours
+    assert ("GB or GiB?" in ours) == asked
 
 
 def test_a_number_word_is_not_dropped():

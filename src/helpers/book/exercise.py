@@ -13,13 +13,16 @@ from helpers.book.quiz.answers import Reading, judge, plain, read_answer, said
 from helpers.book.quiz.bank import Bank, Number, bank
 from helpers.book.quiz.richtext import as_plain
 from helpers.book.quiz.values import (
+    UnknownName,
     evaluate,
     fill,
     given_names,
+    lookup,
     parse_tolerance,
     show_number,
     unit_scale,
 )
+from helpers.catalog.quantities import QuantityError, parse_quantity
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,11 +69,12 @@ def check(exercise: str, value: Any, *, source: Bank | None = None, **given: Any
     Raises
     ------
     KeyError
-        If there is no such exercise; the nearest ids are named.
+        If there is no such exercise, or it knows no such ``given``; the nearest are named.
     TypeError
         If the value is not one number.
     ValueError
-        If it cannot be read, or has another kind of unit; or if ``given`` lacks something.
+        If it cannot be read, or has another kind of unit; or if ``given`` lacks something or
+        cannot be read.
 
     Examples
     --------
@@ -90,14 +94,16 @@ def check(exercise: str, value: Any, *, source: Bank | None = None, **given: Any
         raise TypeError(f"exercise: {exercise!r} is not an id; write check('id-of-it', value)")
     question = (source or bank()).question(exercise)
     if not isinstance(question, Number):
-        raise KeyError(f"exercise: {exercise!r} is a {question.type} question, not a number")
+        raise UnknownName(f"exercise: {exercise!r} is a {question.type} question, not a number")
+    for name in given:
+        lookup("given", name, question.values, why=f" to the exercise {exercise!r}")
     missing = [name for name in given_names(question.values) if name not in given]
     if missing:
         needs = ", ".join(f"{name}=... ({question.values[name].what})" for name in missing)
         raise ValueError(f"given: the exercise {exercise!r} also needs {needs}")
     if value is None or value is Ellipsis:
         return Outcome(False, "Nothing to check yet: put your number in.")
-    machine = {name: _number(name, number) for name, number in given.items()}
+    machine = {name: _given(name, number) for name, number in given.items()}
     reading = _read(value, question.unit)
     known = question.evaluated(machine)
     answer = float(question.number(machine))
@@ -148,6 +154,22 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _given(name: str, value: Any) -> Any:
+    """A number of the learner's machine, with or without a unit."""
+    try:
+        return parse_quantity(_number(name, value))
+    except QuantityError as error:
+        raise ValueError(f"{name}: {_bare(error)}") from None
+
+
+def _bare(error: ValueError) -> str:
+    """What an error says, without the name of the argument it speaks of."""
+    message = str(error)
+    if message.startswith("unit: "):
+        return f"the unit {message.removeprefix('unit: ')}"
+    return message.removeprefix("value: ")
+
+
 def _read(value: Any, unit: str) -> Reading:
     value = _number("value", value)
     base, _ = unit_scale(unit)
@@ -155,7 +177,7 @@ def _read(value: Any, unit: str) -> Reading:
         try:
             return read_answer(value, unit)
         except ValueError as error:
-            raise ValueError(f"value: {error}") from None
+            raise ValueError(f"value: {_bare(error)}") from None
     have = getattr(value, "unit", "")
     if have and unit_scale(have)[0] != base:
         raise ValueError(f"value: it is in {have}; the answer is in {unit or 'no unit'}")

@@ -25,7 +25,15 @@ from helpers.catalog.quantities import Quantity
 from .ops import is_symbolic
 from .symbols import VOCABULARY, Symbol
 
-__all__ = ["Formula", "Symbol", "all_formulas", "formula", "get", "latex_of"]
+__all__ = ["Formula", "Symbol", "UnknownName", "all_formulas", "formula", "get", "latex_of"]
+
+
+class UnknownName(KeyError):
+    """A name that does not exist; unlike a plain KeyError, it prints its message unquoted."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
 
 _FORMULAS: dict[str, Formula] = {}
 
@@ -211,7 +219,7 @@ def get(name: str) -> Formula:
     if name not in _FORMULAS:
         near = difflib.get_close_matches(str(name), _FORMULAS, n=3, cutoff=0.4)
         hint = f"; did you mean {', '.join(near)}" if near else ""
-        raise KeyError(f"name: no formula {name!r}{hint}")
+        raise UnknownName(f"name: no formula {name!r}{hint}")
     return _FORMULAS[name]
 
 

@@ -26,6 +26,9 @@ def main() -> int:
     except QuestionError as error:
         print(error, file=sys.stderr)
         return 1
+    if not len(bank):
+        print(f"{folder}: holds no questions", file=sys.stderr)
+        return 1
     for question in bank:
         print(_line(question))
     print(f"{len(bank)} questions, all in order")

@@ -44,6 +44,8 @@ const read = (text, u) => {
     t = "1" + (m[3] || "");
   } else if (m = /^(.*?\d\.?)\s*[x*×·]\s*10\s*(?:\^|\*\*)\s*([+-]?\d{1,3})([^\d.].*)?$/.exec(t))
     t = m[1] + "e" + +m[2] + (m[3] || "");
+  if ((m = /^([+-]?[0-9]+),([0-9]+)(?![0-9,.])(.*)$/.exec(t)) && !/^[+-]?[1-9][0-9]{0,2},[0-9]{3}$/.test(m[1] + "," + m[2]))
+    return fail(`'${text.trim()}' has a comma; write ${m[1]}.${m[2]}${m[3]}: a point, not a comma.`);
   if (t[0] == "$") { money = 1; t = t.slice(1); }
   m = /^\s*([+-]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+|\.)?)(?:[eE]([+-]?\d+))?(?:\s*\/\s*(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?))?\s*([^\d\s].*?)?\s*$/.exec(t);
   if (!m || !/\d/.test(m[1])) return fail(`I cannot read '${text.trim()}' as a number with a unit, such as 3.35 TB/s, 3.35e12 or 1/3.`);
@@ -72,7 +74,7 @@ const judge = ({ v, base, bare }, { a, u, r, s, e }) => {
   const q = v / a, f = Math.max(q, 1 / q);
   if (!(q > 0)) return ["wrong", v > a ? "Too high." : "Too low."];
   if (alone && f > 999 && q * size > .01 && q * size < 100) return forgot;
-  for (const [k, why] of FACTORS) if (Math.abs(f / k - 1) <= .005) return ["wrong", `Off by a factor of ${plain(k, 4)}: ${why}`];
+  for (const [k, why] of FACTORS) if ((base[0] == "B" || !why.includes("iB")) && Math.abs(f / k - 1) <= .005) return ["wrong", `Off by a factor of ${plain(k, 4)}: ${why}`];
   if (Math.abs(v * a - 1) <= .005) return ["wrong", "Upside down: you divided the other way round."];
   return ["wrong", `Too ${q > 1 ? "high" : "low"}, by ` + (f > 999 ? plain(Math.log10(f), 1) + " powers of ten." : `a factor of ${plain(f, f >= 2 ? 2 : 3)}.`)];
 };

@@ -44,6 +44,10 @@ WORDS: tuple[tuple[str, str], ...] = (
 #: after a plain number a noun is no unit: "35 chips"; but "35 million" is another number
 NOUN = r"(?<=\d)\s+(?!hundred|thousand|million|billion|trillion)[a-z]{4,}$"
 
+#: "33,3" but not "1,024": a comma that stands where we write a point
+_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)(?![0-9,.])(.*)")
+_THOUSANDS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
+
 _POWER = re.compile(
     r"(?P<base>\d+(?:\.\d+)?)\s*(?:\^|\*\*)\s*(?P<power>[+-]?\d{1,4})(?P<unit>[^\d.].*)?"
 )
@@ -88,6 +92,10 @@ def read_answer(text: str, unit: str) -> Reading:
     Reading(value=1073741824.0, base='B', bare=True)
     >>> read_answer("5%", "")
     Reading(value=0.05, base='', bare=False)
+    >>> read_answer("3,35 TB/s", "TB/s")
+    Traceback (most recent call last):
+        ...
+    ValueError: '3,35 TB/s' has a comma; write 3.35 TB/s: a point, not a comma.
     """
     base, _ = unit_scale(unit)
     written = re.sub(r"[\u00a0\u202f]", " ", str(text)).replace("−", "-").strip()
@@ -106,6 +114,9 @@ def read_answer(text: str, unit: str) -> Reading:
         written = "1" + (match["unit"] or "")
     elif match := _TIMES.fullmatch(written):
         written = f"{match['number']}e{int(match['power'])}{match['rest'] or ''}"
+    if (match := _COMMA.fullmatch(written)) and not _THOUSANDS.fullmatch(f"{match[1]},{match[2]}"):
+        point = f"{match[1]}.{match[2]}{match[3]}"
+        raise ValueError(f"'{str(text).strip()}' has a comma; write {point}: a point, not a comma.")
     try:
         quantity = parse_quantity(written)
     except ArithmeticError:
@@ -211,6 +222,8 @@ def judge(
     if bare and size > 999 and 0.01 < ratio * scale < 100:
         return forgot
     for factor, mixed_up in FACTORS:
+        if "iB" in mixed_up and not reading.base.startswith("B"):
+            continue  # 2.4% off is a mix-up of KB and KiB only where bytes are counted
         if abs(size / factor - 1) <= 0.005:
             return Verdict("wrong", f"Off by a factor of {plain(factor, 4)}: {mixed_up}")
     if abs(value * answer - 1) <= 0.005:

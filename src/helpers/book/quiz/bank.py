@@ -289,6 +289,8 @@ class Bank:
     def __init__(self, folder: Path = FOLDER):
         self._by_id: dict[str, Question] = {}
         where: dict[str, str] = {}
+        if not folder.is_dir():
+            raise QuestionError(f"folder: {str(folder)!r} is not a folder with question files")
         for path in sorted(folder.glob("*.yaml")):
             for question in _read(path):
                 if question.id in where:
@@ -337,7 +339,15 @@ def _read(path: Path) -> list[Question]:
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)
     except yaml.YAMLError as error:
-        raise QuestionError(f"{path.name}: not valid YAML: {error}") from error
+        mark = getattr(error, "problem_mark", None)
+        line = f", line {mark.line + 1}" if mark else ""
+        problem = getattr(error, "problem", None) or getattr(error, "reason", None)
+        raise QuestionError(
+            f"{path.name}{line}: not valid YAML: {problem or error}; mend the line (indent with"
+            " spaces, quote texts that hold ': ' or '#')"
+        ) from None
+    except (OSError, TypeError, ValueError) as error:  # no file, no UTF-8, no such date or key
+        raise QuestionError(f"{path.name}: cannot be read: {error}; mend the file") from None
     if not isinstance(raw, dict) or set(raw) != {"chapter", "questions"}:
         found = sorted(map(str, raw)) if isinstance(raw, dict) else type(raw).__name__
         raise QuestionError(

@@ -20,6 +20,7 @@ from helpers.catalog.quantities import (
     parse_quantity,
     parse_unit,
 )
+from helpers.formulas.registry import UnknownName
 
 
 @dataclass(frozen=True)
@@ -401,19 +402,20 @@ def lookup(kind: str, name: str, known: Mapping[str, Any] | Iterable[str], why: 
 
     Raises
     ------
-    KeyError
-        If there is no such name.
+    UnknownName
+        A KeyError, if there is no such name.
     """
     if name in known:
         return known[name]
     names = list(known)
     near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)
     hint = f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(names) or 'none'}"
-    raise KeyError(f"{kind}: {name!r} is not known{why}; {hint}")
+    raise UnknownName(f"{kind}: {name!r} is not known{why}; {hint}")
 
 
 __all__ = [
     "QuantityError",
+    "UnknownName",
     "ValueSpec",
     "catalog_value",
     "evaluate",
