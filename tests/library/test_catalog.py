@@ -480,3 +480,18 @@ def test_a_slip_of_prefix_digit_or_date_is_caught(tmp_path, monkeypatch, old, ne
     finally:
         monkeypatch.undo()
         loading.reload()
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("h1000", "h100-sxm"),  # not Rubin, whose alias R100 shares three characters
+        ("rtx-5090", "rtx-4090"),
+        ("tranium2", "trainium2, trainium3"),
+        ("lubin", "rubin"),  # a first letter that no near name has is no hindrance
+    ],
+)
+def test_suggestions_are_near(name, nearest):
+    with pytest.raises(catalog.NotInCatalog) as error:
+        catalog.chip(name)
+    assert str(error.value).endswith(f"; nearest: {nearest}")

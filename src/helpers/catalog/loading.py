@@ -296,14 +296,24 @@ def _names(records: dict[str, Any]) -> dict[str, str]:
     return table
 
 
+def _near(folded: str, names: Iterable[str]) -> list[str]:
+    """Spellings near a name, best first: about as near as the best, with its letter if any has it.
+
+    Without the two limits H1000 is near R100, an alias of Rubin: three of four characters agree.
+    """
+    close = difflib.get_close_matches(folded, names, n=20, cutoff=0.5)
+    ratios = {n: difflib.SequenceMatcher(None, n, folded).ratio() for n in close}
+    close = [n for n in close if ratios[n] >= max(ratios.values()) - 0.2]
+    return [n for n in close if n[0] == folded[0]] or close
+
+
 def _find(name: str, records: dict[str, R], names: dict[str, str], what: str) -> R:
     if not isinstance(name, str):
         raise CatalogError(f"{what}: {name!r} is not a name; give a string such as an id")
     folded = _fold(name)
     if folded in names:
         return records[names[folded]]
-    near = difflib.get_close_matches(folded, names, n=5, cutoff=0.5)
-    near = list(dict.fromkeys(names[n] for n in near))[:3]
+    near = list(dict.fromkeys(names[n] for n in _near(folded, names)))[:3]
     if near:
         raise NotInCatalog(f"{what}: {name!r} is not in the catalog; nearest: {', '.join(near)}")
     raise NotInCatalog(f"{what}: {name!r} is not in the catalog; it has {', '.join(records)}")
