@@ -304,6 +304,60 @@ def test_a_short_probe_gives_a_sane_card(cache_home):
     assert MachineCard.model_validate_json(card.model_dump_json()) == card
 
 
+class Late:
+    """A probe's clock that is ahead of the plan from the start."""
+
+    def __init__(self, write, total_s):
+        self.say, self.elapsed_s = (write or (lambda line: None)), 99.0
+
+    def late(self, part):
+        return True
+
+
+def test_a_late_probe_leaves_out_what_a_card_can_do_without(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setattr(probe, "Progress", Late)
+    said = []
+    card = probe.probe(progress=said.append, budget_s=0.5)
+    assert card.dtypes == ("fp32",) and len({p.m for p in card.matmul}) == 1
+    assert all(len(p.measurement.samples_s) == 3 for p in card.bandwidth)
+    assert {p.library for p in card.bandwidth} == {"torch"}
+    sizes = {p.working_set_bytes for p in card.bandwidth}
+    assert len(sizes) == probe.NEEDED_SIZES and max(sizes) > 32 * MIB
+    assert card.thread_counts[0] == 1  # what threads buy can still be told
+    assert "median spread" in said[-1]
+
+
+def test_a_busy_machine_shows_in_the_card():
+    quiet = make_card()
+    assert not quiet.busy and ("median spread", "0%") in quiet.rows()
+    samples = Measurement(name="x", samples_s=(0.8, 1.0, 1.2, 1.8), threads=2)
+    noisy = [p.model_copy(update={"measurement": samples}) for p in quiet.bandwidth]
+    card = make_card(bandwidth=tuple(noisy))
+    assert card.busy
+    assert f"{card.median_spread:.0%}; spreads are large: the machine was busy" in card.summary()
+
+
+@pytest.mark.parametrize(("factor", "probes"), [(1.1, 0), (5.0, 1), (0.5, 1)])
+def test_a_saved_card_that_does_not_repeat_is_measured_once_more(
+    cache_home, monkeypatch, factor, probes
+):
+    from test_bench_operations import fake_run
+
+    card = make_card(here())
+    fresh = make_card(here(), seconds_spent=16)
+    storage.save_card(card)
+    made = []
+    monkeypatch.setattr(probe.operations, "measure", lambda chosen, **o: fake_run(card, factor))
+    monkeypatch.setattr(probe, "probe", lambda *a, **o: made.append(1) or fresh)
+    said = []
+    assert probe.my_card(progress=said.append) == (fresh if probes else card)
+    assert len(made) == probes
+    assert any("measured again, once" in line for line in said) == bool(probes)
+    if probes:
+        assert storage.load_card().card == fresh
+
+
 def test_a_missing_torch_is_one_clear_message():
     code = (
         "import sys; sys.modules['torch'] = None\n"

@@ -150,7 +150,9 @@ def test_the_two_numbers_of_a_comparison(factor):
     assert all(row.explanation() for row in result.rows)
     for row in result.rows:
         assert sum(row.parts_s.values()) == pytest.approx(row.measurement.median_s)
-    assert len(str(result).splitlines()) == len(result.rows) + 2
+    # heading, rows, and the summary: one line, or two where the building operations drift
+    lines = len(result.rows) + 2 + (factor != 1)
+    assert len(str(result).splitlines()) == lines
     assert "<table>" in result._repr_html_()
 
 
@@ -200,3 +202,76 @@ def test_the_recorded_run_covers_every_operation_and_playground_setting():
 def test_the_recorded_run_meets_the_books_own_bar():
     result = compare(recorded.load("reference-cpu-card"), recorded.load("reference-cpu-operations"))
     assert result.median_abs_log2 <= 0.5, result.summary()
+
+
+# ---- a machine that changed between card and run ------------------------------------------
+
+
+@pytest.mark.parametrize(("factor", "words"), [(40, "run 40 times"), (0.5, "run 0.5 times")])
+def test_drift_is_told_with_what_to_do(factor, words):
+    card = make_card()
+    result = compare(card, fake_run(card, factor))
+    assert result.drift == pytest.approx(factor) and not result.steady
+    first, warning = result.summary().splitlines()
+    assert first.startswith("22 predictions")
+    assert words in warning and "my_card(again=True)" in warning and "says little" in warning
+    assert warning in str(result) and warning in result._repr_html_()
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.0, 1.25])
+def test_no_drift_no_warning(factor):
+    card = make_card()
+    result = compare(card, fake_run(card, factor))
+    assert result.steady and result.warning() == "" and "\n" not in result.summary()
+
+
+def test_drift_is_the_median_of_the_rows_that_built_the_card():
+    card = make_card()
+    run = fake_run(card, 1)
+    slow = {"copy, 128 MiB": 1.2, "triad, 144 MiB": 9.0, "scale, 4 MiB": 100.0}
+    changed = {
+        name: Measurement(name=name, samples_s=tuple(s * slow.get(name, 1) for s in m.samples_s))
+        for name, m in run.measurements.items()
+    }
+    result = compare(card, run.model_copy(update={"measurements": changed}))
+    # of 1.2, 9 and 1: the scale is no building operation
+    assert result.drift == pytest.approx(1.2)
+    without = compare(card, run, [ops.operation("scale, 4 MiB")])
+    assert without.drift is None and without.steady
+
+
+def row_with(samples, name="GEMM, 8 tokens x 128 MiB"):
+    card = make_card()
+    run = fake_run(card, 1)
+    bound = predict(ops.operation(name), card).max_s
+    timing = Measurement(name=name, samples_s=tuple(bound * s for s in samples))
+    run = run.model_copy(update={"measurements": {name: timing}})
+    return compare(card, run).rows[0]
+
+
+def test_physics_is_blamed_only_for_what_would_repeat():
+    assert "(packing)" in row_with((2.0, 2.0, 2.0)).explanation()
+    huge = row_with((11_666.0,) * 3).explanation()
+    assert "packing" not in huge and "(a disturbed measurement? spread 0%)" in huge
+    spread = row_with((1.5, 2.0, 4.0)).explanation()
+    assert "packing" not in spread and "(a disturbed measurement? spread 62%)" in spread
+    assert "a disturbed card or measurement?" in row_with((0.3,) * 3).explanation()
+
+
+def test_the_recorded_run_is_of_the_same_moment_as_its_card():
+    result = compare(recorded.load("reference-cpu-card"), recorded.load("reference-cpu-operations"))
+    assert result.steady, result.summary()
+
+
+def test_a_card_is_checked_with_the_operations_that_built_it(monkeypatch):
+    card = make_card()
+    seen = []
+
+    def fake(chosen, **options):
+        seen.extend(op.name for op in chosen)
+        return fake_run(card, 3)
+
+    monkeypatch.setattr(ops, "measure", fake)
+    checked = ops.check_card(card)
+    assert seen == ["copy, 128 MiB", "triad, 144 MiB", "GEMM 1024, square"]
+    assert checked.drift == pytest.approx(3) and "no predictions" in checked.summary()

@@ -164,7 +164,26 @@ def test_threads_are_set_and_put_back():
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(2.5, "2.50 s"), (3e-3, "3.00 ms"), (4.2e-7, "420. ns")]
+    ("seconds", "text"), [(2.5, "2.50 s"), (3e-3, "3.00 ms"), (4.2e-7, "420 ns")]
 )
 def test_format_seconds(seconds, text):
+    assert timing.format_seconds(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.507, "507 ms"),
+        (421e-9, "421 ns"),
+        (0.9999, "1.00 s"),
+        (999.7e-6, "1.00 ms"),
+        (99.96e-6, "100 µs"),
+        (12.34, "12.3 s"),
+        (5400.0, "5,400 s"),
+        (0.5e-9, "0.500 ns"),
+        (-0.25, "-250 ms"),
+        (0.0, "0.00 ns"),
+    ],
+)
+def test_a_duration_has_three_digits_and_no_bare_point(seconds, text):
     assert timing.format_seconds(seconds) == text

@@ -101,6 +101,13 @@ def test_source_shows_the_kernel_alone():
         (lambda: kernels.triad(torch.ones(3).long(), torch.ones(3), 1.0), TypeError, "x: torch.i"),
         (lambda: kernels.triad(torch.ones(6)[::2], torch.ones(3), 1.0), ValueError, "contiguous"),
         (lambda: kernels.triad(torch.ones(3), torch.ones(3), 1.0, block=100), ValueError, "block"),
+        (lambda: kernels.triad(torch.ones(3), torch.ones(3), "x"), TypeError, "s: 'x' is a str"),
+        (lambda: kernels.triad(torch.ones(3), torch.ones(3), True), TypeError, "s: True is a bool"),
+        (
+            lambda: kernels.triad(torch.ones(3), torch.ones(3), 1, block=8.0),
+            TypeError,
+            "block: 8.0",
+        ),
         (lambda: kernels.matmul(torch.ones(2, 3), torch.ones(2, 3)), ValueError, "b: has 2 rows"),
         (lambda: kernels.matmul(torch.ones(3), torch.ones(3, 2)), ValueError, "a: has 1 dim"),
         (

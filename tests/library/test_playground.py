@@ -7,7 +7,7 @@ import ipywidgets
 import pytest
 from matplotlib.figure import Figure
 
-from helpers.book.explorable import choice, values
+from helpers.book.explorable import choice, powers, values
 from helpers.book.playground import playground
 from helpers.book.style import INK
 
@@ -117,3 +117,34 @@ def test_no_control_and_no_picture():
         playground(lambda: "x", **SETTINGS)
     with pytest.raises(TypeError, match="returned a int"):
         playground(lambda power: 1, power=values("Power", [1, 2], 1), **SETTINGS)
+
+
+def test_a_wrong_name_is_told_with_the_functions_own():
+    def draw(kind, n=1):
+        return "x"
+
+    two = values("N", [1, 2], 1)
+    with pytest.raises(TypeError, match=r"size: the function has no such .* are: kind, n$"):
+        playground(draw, **SETTINGS, kind=two, size=two)
+    with pytest.raises(TypeError, match=r"kind: the function needs it.* the controls are: n$"):
+        playground(draw, **SETTINGS, n=two)
+
+
+def test_a_function_that_takes_any_name_may_have_any_control(shown):
+    playground(lambda **settings: str(settings), **SETTINGS, size=values("N", [1, 2], 1))
+    assert "size" in shown[0]["text/html"]
+
+
+def test_labels_are_whole_and_sliders_in_line(shown):
+    word = ipywidgets.Text("hello", description="Prompt:")
+    own = ipywidgets.Text("x", description="Own:", style={"description_width": "9em"})
+    long = values("Tokens in the context", [1, 2], 1)
+    playground(lambda **s: "x", **SETTINGS, word=word, long=long, own=own, **controls())
+    widths = [w.style.description_width for w in box_of(shown[0]).children[:-1]]
+    assert widths == ["22ch", "22ch", "9em", "22ch", "22ch"]
+
+
+def test_slider_shows_what_the_axis_shows(shown):
+    n = powers("n", 64, 2048, 2048, show="{:,}".format)
+    playground(lambda n: f"{n:,}", **SETTINGS, n=n)
+    assert box_of(shown[0]).children[0].label == "2,048"

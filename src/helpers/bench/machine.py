@@ -29,9 +29,13 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from helpers.bench.environment import Environment
-from helpers.bench.timing import Measurement, format_seconds
+from helpers.bench.timing import Measurement, format_seconds, quantile
 
 SCHEMA_VERSION = 1
+
+#: a median spread above this says that the machine was doing something else as well
+LARGE_SPREAD = 0.2
+BUSY = "spreads are large: the machine was busy"
 
 Pattern = Literal["read", "update", "copy", "triad"]
 Stream = Literal["read", "update", "write"]
@@ -384,6 +388,19 @@ class MachineCard(_Record):
         """
         return self.peak(dtype) / self.memory_bandwidth_bytes_per_s
 
+    @property
+    def median_spread(self) -> float:
+        """Median over all points of the distance between the quartiles, as a share of the median.
+
+        Half of what was measured repeats better than this.
+        """
+        return quantile([p.measurement.spread for p in (*self.bandwidth, *self.matmul)], 0.5)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the spreads say that other programs ran during the probe."""
+        return self.median_spread > LARGE_SPREAD
+
     # ---- to read -------------------------------------------------------------------------
 
     def rows(self) -> list[tuple[str, str]]:
@@ -398,6 +415,8 @@ class MachineCard(_Record):
                 f" (Python {self.environment.python}, torch {self.environment.torch})",
             ),
         ]
+        disturbed = f"; {BUSY}" if self.busy else ""
+        rows.append(("median spread", f"{self.median_spread:.0%}{disturbed}"))
         for dtype in self.dtypes:
             point = max(
                 (

@@ -31,6 +31,15 @@ from helpers.formulas import roofline
 
 FP32, BF16 = 4, 2  # bytes per element
 
+#: the operations that built a card repeat within this factor where nothing has changed since
+STEADY = (0.77, 1.3)
+#: a measurement whose quartiles lie further apart, as a share of the median, was disturbed
+SMALL_SPREAD = 0.2
+#: how a reader has the card measured anew
+AGAIN = "bench.probe.my_card(again=True)"
+#: a larger unexplained share is no matter of a kernel's extra passes
+PLAUSIBLE_REST = 0.8
+
 
 @dataclass(frozen=True)
 class Operation:
@@ -676,6 +685,8 @@ class Row:
             within = abs(1 - self.ratio) <= 0.05 + self.measurement.spread
             if within:
                 why = "within the noise of card and measurement"
+            elif self.ratio < 1 - PLAUSIBLE_REST / 2:
+                why = "a disturbed card or measurement?"
             else:
                 why = "its streams overlap better than the probe's, one by one"
             return f"{1 - self.ratio:.0%} faster than the bound: {why}"
@@ -692,7 +703,12 @@ class Row:
         ]
         rest = shares["unexplained"]
         if rest >= 0.05:
-            remark = f" ({self.operation.remark})" if self.operation.remark else ""
+            # physics may be blamed only for what a quiet machine would show again
+            spread = self.measurement.spread
+            if rest > PLAUSIBLE_REST or spread > SMALL_SPREAD:
+                remark = f" (a disturbed measurement? spread {spread:.0%})"
+            else:
+                remark = f" ({self.operation.remark})" if self.operation.remark else ""
             told.append(f"{rest:.0%} unexplained{remark}")
         return "; ".join(told) if told else "at the bound"
 
@@ -719,6 +735,21 @@ class Comparison:
     def share_inside(self) -> float:
         """Share of the rows that count whose time lies between max and sum."""
         return sum(row.inside for row in self.counting) / len(self.counting)
+
+    @property
+    def drift(self) -> float | None:
+        """Median ratio of the operations that built the card; None if the run has none of them.
+
+        They are no predictions. They tell whether the machine still is what the card says: near
+        one it is, and far from one the other ratios speak of the change.
+        """
+        built = [row.ratio for row in self.rows if not row.counts]
+        return quantile(built, 0.5) if built else None
+
+    @property
+    def steady(self) -> bool:
+        """Whether the operations that built the card repeat, within ``STEADY``."""
+        return self.drift is None or STEADY[0] <= self.drift <= STEADY[1]
 
     def misses(self, powers_of_two: float = 0.5) -> tuple[Row, ...]:
         """Rows that count and are off by more than this, worst first.
@@ -773,9 +804,26 @@ class Comparison:
             )
         return lines
 
+    def warning(self) -> str:
+        """What to do if the machine has changed since the card was measured; else nothing."""
+        if self.steady:
+            return ""
+        busier = "is busier now" if self.drift > 1 else "was busier then"
+        return (
+            f"The operations that built the card run {times(self.drift)} times as long as when it"
+            f" was measured: the machine {busier}, or the card is old. Close other programs and"
+            f" measure the card again ({AGAIN}); until then the last column says little."
+        )
+
     def summary(self) -> str:
-        """One line: the median error and the share inside the interval."""
+        """The median error and the share inside the interval; a second line if there is drift."""
+        line = self._line()
+        return f"{line}\n{self.warning()}" if not self.steady else line
+
+    def _line(self) -> str:
         off = len(self.misses())
+        if not self.counting:
+            return f"no predictions on {self.card.label}: all of these operations built the card"
         return (
             f"{len(self.counting)} predictions on {self.card.label}: median"
             f" |log2(measured / predicted)| = {self.median_abs_log2:.2f},"
@@ -793,7 +841,7 @@ class Comparison:
         return f"{text}\n{self.summary()}"
 
     def __repr__(self) -> str:
-        return f"<Comparison: {self.summary()}>"
+        return f"<Comparison: {self._line()}>"
 
     def _repr_html_(self) -> str:
         head = "".join(f"<th scope='col'>{html.escape(h)}</th>" for h in self.HEADINGS)
@@ -810,6 +858,22 @@ class Comparison:
             f"<table><caption>{html.escape(self.summary())}</caption>"
             f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
         )
+
+
+def times(ratio: float) -> str:
+    """A factor as text, in two digits, or three of a large one.
+
+    Parameters
+    ----------
+    ratio : float
+        Positive.
+
+    Examples
+    --------
+    >>> times(0.452), times(3.21), times(11666)
+    ('0.45', '3.2', '11,700')
+    """
+    return f"{float(f'{ratio:.3g}'):,.0f}" if ratio >= 10 else f"{ratio:.2g}"
 
 
 def _si(value: float) -> str:
@@ -862,6 +926,26 @@ def compare(
     if not rows:
         raise ValueError("run: holds none of the operations asked for")
     return Comparison(rows, card, run)
+
+
+def check_card(card: MachineCard, *, seconds_each: float = 0.3) -> Comparison:
+    """Run the operations that built a card once more: do they still take as long?
+
+    Parameters
+    ----------
+    card : MachineCard
+        The one to check.
+    seconds_each : float
+        Time to aim for, for each of the three.
+
+    Returns
+    -------
+    Comparison
+        Its ``drift`` and ``warning()`` tell.
+    """
+    built = [op for op in operations() if op.built_the_card and op.dtype in card.dtypes]
+    run = measure(built, device=card.device, samples=5, seconds_each=seconds_each)
+    return compare(card, run, built)
 
 
 def bound_table(card: MachineCard, ops: Sequence[Operation] | None = None) -> Mapping[str, float]:

@@ -1,10 +1,11 @@
 """Measure the machine: ``python -m helpers.bench.probe`` writes a machine card.
 
-The quick probe takes about 15 seconds, the full one at most 60. Both measure, with all threads
-and with one: four memory patterns over working sets from the first cache to several times the
-last one, square matrix multiplications in every dtype the machine multiplies at a useful rate,
-and what a call costs that does nothing. Close other programs first: a probe can only measure what
-the machine has left over.
+The quick probe takes about 15 seconds, the full one at most about 60: on a machine that is busy
+with something else, what a card can do without is left out once the time is up. Both measure, with
+all threads and with one: four memory patterns over working sets from the first cache to several
+times the last one, square matrix multiplications in every dtype the machine multiplies at a useful
+rate, and what a call costs that does nothing. Close other programs first: a probe can only measure
+what the machine has left over.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import date
+from functools import partial
 from typing import Any
 
+from helpers.bench import operations
 from helpers.bench.environment import current_environment
-from helpers.bench.machine import ARRAYS, BandwidthPoint, MachineCard, MatmulPoint
+from helpers.bench.machine import ARRAYS, BUSY, BandwidthPoint, MachineCard, MatmulPoint
 from helpers.bench.storage import load_card, save_card
 from helpers.bench.timing import (
     Measurement,
@@ -32,6 +35,14 @@ KIB, MIB = 2**10, 2**20
 
 #: seconds the probe aims for, and working-set sizes, in its two forms
 QUICK_S, FULL_S = 15.0, 60.0
+#: share of that time by which each part should have ended; what is late is cut short
+ENDS = {
+    "bandwidth, all threads": 0.42,
+    "matmul, all threads": 0.72,
+    "bandwidth, 1 thread": 0.84,
+    "matmul, 1 thread": 0.94,
+    "numpy": 1.0,
+}
 #: a dtype that multiplies below this rate is not worth a reader's minute
 USEFUL_FLOP_PER_S = 5e9
 
@@ -52,7 +63,11 @@ class Progress:
     def say(self, what: str) -> None:
         """Show what is being measured now."""
         if self._write is not None:
-            self._write(f"[{self.elapsed_s:4.0f} s of at most {self._total_s:.0f} s] {what}")
+            self._write(f"[{self.elapsed_s:4.0f} s of about {self._total_s:.0f} s] {what}")
+
+    def late(self, part: str) -> bool:
+        """Whether a part (one of ``ENDS``) should have ended by now."""
+        return self.elapsed_s > ENDS[part] * self._total_s
 
 
 def _need_torch() -> Any:
@@ -154,8 +169,31 @@ def _numpy_patterns(working_set_bytes: int) -> dict[str, Callable[[], Any]]:
     return {"read": read, "copy": copy, "triad": triad}
 
 
+def _needed_first(sizes: list[int]) -> list[int]:
+    """The sizes in the order in which a card needs them: memory, the first cache, one between.
+
+    Examples
+    --------
+    >>> _needed_first([2**15, 2**18, 2**21, 2**24, 2**27])
+    [134217728, 32768, 2097152, 262144, 16777216]
+    """
+    between = min(sizes, key=lambda size: abs(size - 2 * MIB))
+    return list(dict.fromkeys([sizes[-1], sizes[0], between, *sizes]))
+
+
+#: how many of these a card cannot do without
+NEEDED_SIZES = 3
+
+
 def _bandwidth(
-    sizes: list[int], library: str, threads: int, *, samples: int, sample_s: float, budget_s: float
+    sizes: list[int],
+    library: str,
+    threads: int,
+    *,
+    samples: int,
+    sample_s: float,
+    budget_s: float,
+    late: Callable[[], bool],
 ) -> Iterator[BandwidthPoint]:
     make = _numpy_patterns if library == "numpy" else lambda size: _torch_patterns(size, "cpu")
     each_s = budget_s / (len(sizes) * len(make(32 * KIB)))
@@ -163,12 +201,14 @@ def _bandwidth(
     for pattern, build in make(4).items():
         timing = time_call(build(), samples=samples, min_sample_s=sample_s)
         call_s[pattern] = timing.median_s
-    for size in sizes:
+    for done, size in enumerate(_needed_first(sizes)):
+        if done >= NEEDED_SIZES and late():
+            return
         for pattern, build in make(size).items():
             measurement = time_call(
                 build(),
                 name=pattern,
-                samples=samples,
+                samples=3 if late() else samples,
                 min_sample_s=min(sample_s, each_s / (samples + 2)),
                 max_total_s=each_s,
                 threads=threads,
@@ -210,11 +250,14 @@ def _matmul(
     *,
     samples: int,
     budget_s: float,
+    late: Callable[[], bool],
 ) -> Iterator[MatmulPoint]:
     each_s = budget_s / (len(dtypes) * len(sizes))
     for dtype in dtypes:
         rate = 0.0
         for n in sizes:
+            if late() and (rate or dtype != "fp32"):
+                break  # one fp32 rate is all that a card needs
             if rate and 3 * 2 * n**3 / rate > 2 * each_s:
                 break  # three samples of the next size would not fit
             try:
@@ -224,7 +267,7 @@ def _matmul(
                 first_s = time.perf_counter() - start
             except (RuntimeError, AttributeError, TypeError):
                 break  # this machine or this torch does not multiply the dtype
-            if first_s > each_s:
+            if first_s > each_s and (rate or dtype != "fp32"):
                 break
             measurement = time_call(
                 call,
@@ -322,7 +365,8 @@ def probe(
     progress : callable, optional
         Receives a line now and then; None for silence.
     budget_s : float, optional
-        Another time to aim for, in seconds; fewer or shorter samples make up the difference.
+        Another time to aim for, in seconds; fewer or shorter samples make up the difference, and
+        sizes and data types that a card can do without are left out when it is over.
 
     Returns
     -------
@@ -365,6 +409,7 @@ def probe(
             for count in sorted({threads, 1}, reverse=True):
                 with torch_threads(count):
                     part = 0.3 if count == threads else 0.12
+                    which = "all threads" if count == threads else "1 thread"
                     say.say(f"memory bandwidth, {count} thread{'s' * (count > 1)}")
                     points += _bandwidth(
                         sizes,
@@ -373,6 +418,7 @@ def probe(
                         samples=samples,
                         sample_s=0.01,
                         budget_s=part * share,
+                        late=partial(say.late, f"bandwidth, {which}"),
                     )
                     say.say(f"matrix multiplication, {count} thread{'s' * (count > 1)}")
                     matmuls += _matmul(
@@ -381,20 +427,22 @@ def probe(
                         count,
                         samples=samples,
                         budget_s=part * share,
+                        late=partial(say.late, f"matmul, {which}"),
                     )
-            say.say("memory bandwidth, numpy, 1 thread")
-            points += _bandwidth(
-                [16 * KIB // 96 * 96, *sizes],
-                "numpy",
-                1,
-                samples=samples,
-                sample_s=0.005,
-                budget_s=0.1 * share,
-            )
+            if not say.late("numpy"):
+                say.say("memory bandwidth, numpy, 1 thread")
+                points += _bandwidth(
+                    [16 * KIB // 96 * 96, *sizes],
+                    "numpy",
+                    1,
+                    samples=samples,
+                    sample_s=0.005,
+                    budget_s=0.1 * share,
+                    late=partial(say.late, "numpy"),
+                )
     finally:
         torch.set_rng_state(generator_state)
-    say.say("done")
-    return MachineCard(
+    card = MachineCard(
         # a card of the processor: its GPU, if any, has a card of its own
         environment=environment.model_copy(update={"gpu": "", "gpu_driver": ""}),
         device="cpu",
@@ -411,12 +459,22 @@ def probe(
         thread_team_s=round_significant(thread_team_s),
         new_page_s=round_significant(new_page_s),
     )
+    _say_done(say, card)
+    return card
+
+
+def _say_done(say: Progress, card: MachineCard) -> None:
+    """The last line of a probe: how far to trust it."""
+    say.say(f"done; median spread {card.median_spread:.0%}" + (f"; {BUSY}" if card.busy else ""))
 
 
 def my_card(
     again: bool = False, *, quick: bool = True, progress: Callable[[str], Any] | None = print
 ) -> MachineCard:
-    """The card of this machine: the saved one if it fits, else a new one, which is saved.
+    """The card of this machine: the saved one if it still holds, else a new one, which is saved.
+
+    A saved card is tried before it is used: the operations that built it run once more, in about a
+    second. If they do not take as long as they did, the card is measured again, once.
 
     Parameters
     ----------
@@ -436,7 +494,14 @@ def my_card(
         found = load_card()
         say(found.message)
         if found.card is not None:
-            return found.card
+            checked = operations.check_card(found.card)
+            if checked.steady:
+                return found.card
+            say(
+                "The operations that built the card now run"
+                f" {operations.times(checked.drift)} times as long as when it was measured, so it"
+                " is measured again, once:"
+            )
     card = probe(quick, progress=progress)
     say(save_card(card))
     return card
@@ -507,9 +572,8 @@ def _probe_cuda(quick: bool, progress: Callable[[str], Any] | None) -> MachineCa
                         break  # the next size takes eight times as long
         finally:
             torch.backends.cuda.matmul.allow_tf32 = before
-    say.say("done")
     caches = {"L2": l2_bytes}
-    return MachineCard(
+    card = MachineCard(
         environment=environment.model_copy(update={"cache_bytes": caches}),
         device="cuda",
         created=date.today(),
@@ -523,6 +587,8 @@ def _probe_cuda(quick: bool, progress: Callable[[str], Any] | None) -> MachineCa
         exponential=exponential.rounded(),
         exponential_elements=EXPONENTIALS,
     )
+    _say_done(say, card)
+    return card
 
 
 def main(arguments: list[str] | None = None) -> int:

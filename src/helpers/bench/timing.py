@@ -151,13 +151,17 @@ def format_seconds(seconds: float) -> str:
 
     Examples
     --------
-    >>> format_seconds(0.00213), format_seconds(4.5e-8)
-    ('2.13 ms', '45.0 ns')
+    >>> format_seconds(0.00213), format_seconds(0.507), format_seconds(4.5e-8)
+    ('2.13 ms', '507 ms', '45.0 ns')
     """
-    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
-        if abs(seconds) >= scale:
-            return f"{seconds / scale:#.3g} {unit}"
-    return f"{seconds / 1e-9:#.3g} ns"
+    seconds = round_significant(seconds, 3)  # first, so that 999.9 ms becomes a second
+    if abs(seconds) >= 1000:
+        return f"{seconds:,.0f} s"
+    for unit, scale in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6), ("ns", 1e-9)):
+        if abs(seconds) >= scale or unit == "ns":
+            break
+    # three digits, without the point that would end a whole number
+    return f"{seconds / scale:#.3g}".rstrip(".") + f" {unit}"
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import inspect
 import io
 import re
 from collections.abc import Callable
@@ -53,7 +54,8 @@ def playground(function: Callable[..., Any], *, title: str, alt: str, **controls
     Raises
     ------
     TypeError
-        If a control is neither, or the function returns something that cannot be shown.
+        If a control is neither, if the function has no parameter of its name or has one without a
+        control, or if it returns something that cannot be shown.
     ValueError
         If there is no control, or the title or alternative text is empty.
 
@@ -75,6 +77,7 @@ def playground(function: Callable[..., Any], *, title: str, alt: str, **controls
                 f"{name}: {control!r} is not a control; allowed are choice(), powers(), values() "
                 "and ipywidgets widgets"
             )
+    _check_names(function, controls)
     frame = _Frame(function, title, alt)
     picture = frame.picture({name: _first(control) for name, control in controls.items()})
     bundle = {
@@ -89,6 +92,30 @@ def playground(function: Callable[..., Any], *, title: str, alt: str, **controls
             "model_id": model.model_id,
         }
     display(bundle, raw=True)
+
+
+def _check_names(function: Callable[..., Any], controls: dict[str, Any]) -> None:
+    """Raise unless each control has its parameter, and each parameter its control."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):  # some functions written in C do not tell theirs
+        return
+    by_name = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes = [p.name for p in by_name]
+    listed = ", ".join(takes) or "none"
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        for name in controls:
+            if name not in takes:
+                raise TypeError(
+                    f"{name}: the function has no such parameter for this control; its parameters"
+                    f" are: {listed}"
+                )
+    for p in by_name:
+        if p.default is p.empty and p.name not in controls:
+            raise TypeError(
+                f"{p.name}: the function needs it, but no control has this name; the controls are:"
+                f" {', '.join(controls)}"
+            )
 
 
 class _Frame:
@@ -152,7 +179,10 @@ def _widgets(frame: _Frame, picture: str, controls: dict[str, Any]) -> Any:
         import ipywidgets
     except ImportError:
         return None
-    inputs = {name: _widget(ipywidgets, control) for name, control in controls.items()}
+    # one width for all labels, so that none is cut and the sliders begin at one line
+    longest = max(len(_description(control)) for control in controls.values())
+    label_width = f"{longest + 1}ch"
+    inputs = {name: _widget(ipywidgets, control, label_width) for name, control in controls.items()}
     view = ipywidgets.HTML(frame.framed(picture))
 
     def show(_: Any) -> None:
@@ -168,11 +198,22 @@ def _widgets(frame: _Frame, picture: str, controls: dict[str, Any]) -> Any:
     return ipywidgets.VBox([*inputs.values(), view])
 
 
-def _widget(ipywidgets: Any, control: Any) -> Any:
-    """Return a widget for a control of ours; a widget comes back as it is."""
+def _description(control: Any) -> str:
+    """What stands in front of the widget."""
+    return control.label if isinstance(control, Control) else getattr(control, "description", "")
+
+
+def _widget(ipywidgets: Any, control: Any, label_width: str) -> Any:
+    """Return a widget for a control of ours; a widget comes back, in line with the others."""
+    # wide enough for a label, a slider and what it stands at; on a phone as wide as there is
+    layout = {"width": "100%", "max_width": "600px"}
     if not isinstance(control, Control):
+        style = getattr(control, "style", None)
+        if hasattr(style, "description_width") and not style.description_width:
+            style.description_width = label_width
+            if control.layout.width is None:
+                control.layout.width, control.layout.max_width = layout.values()
         return control
-    style = {"description_width": "initial"}
     positions = range(len(control.stops))
     options = [(control.shown(position), position) for position in positions]
     if control.is_select:
@@ -180,7 +221,12 @@ def _widget(ipywidgets: Any, control: Any) -> Any:
     else:  # wait for the handle to be let go: each value runs the function
         make, extra = ipywidgets.SelectionSlider, {"continuous_update": False}
     return make(
-        options=options, value=control.start, description=control.label, style=style, **extra
+        options=options,
+        value=control.start,
+        description=control.label,
+        style={"description_width": label_width},
+        layout=layout,
+        **extra,
     )
 
 

@@ -23,7 +23,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from numbers import Real
 from typing import Any
+
+from helpers.catalog import Model
 
 from .model_size import touched_experts
 from .ops import is_symbolic, maximum, minimum
@@ -163,7 +166,7 @@ def memory_bound_count(
     >>> memory_bound_count(catalog.model("llama-3.1-8b"), 1, 1, 2048, 989.4e12, 3.35e12)
     11
     """
-    ops = layer_operations(model, batch, tokens, past)
+    ops = layer_operations(model, batch, tokens, past)  # checks its arguments
     return sum(op.bound(peak_flops_per_s, bandwidth_bytes_per_s) == "memory" for op in ops)
 
 
@@ -183,6 +186,7 @@ def kv_bytes_per_token(model: Any, bytes_per_kv: Any = 2) -> Any:
     >>> kv_bytes_per_token(catalog.model("deepseek-v3"))
     70272
     """
+    _check_model(model)
     return model.layers * _cached_values(model) * bytes_per_kv
 
 
@@ -233,11 +237,11 @@ def layer_operations(
     ----------
     model : helpers.catalog.Model
         The record.
-    batch : number
+    batch : whole number or expression
         Sequences computed together.
-    tokens : number
+    tokens : whole number or expression
         New tokens of each sequence: 1 in decode, the prompt's length in prefill.
-    past : number
+    past : whole number or expression
         Tokens of each sequence that are already in the cache.
     bytes_per_weight, bytes_per_activation, bytes_per_kv : number
         Width of each kind of value.
@@ -260,6 +264,8 @@ def layer_operations(
 
     Raises
     ------
+    TypeError
+        If the model is no record of the catalog.
     ValueError
         If a number is out of range or an option does not fit the model.
 
@@ -273,6 +279,7 @@ def layer_operations(
     >>> round(down.intensity, 1)
     62.7
     """
+    _check_model(model)
     work = _Workload(
         batch, tokens, past, bytes_per_weight, bytes_per_activation, bytes_per_kv, causal
     )
@@ -329,6 +336,7 @@ def forward_operations(
     >>> ops[0].name, ops[-1].name, summed(ops).weights
     ('embedding', 'head', 7504928768)
     """
+    _check_model(model)
     if logits not in ("last", "all"):
         raise ValueError(f"logits: {logits!r}; allowed are 'last' and 'all'")
     layer = layer_operations(model, batch, tokens, past, **options)
@@ -391,11 +399,35 @@ def decode_step(model: Any, batch: Any = 1, context: Any = 2048, **options: Any)
     >>> step.weight_bytes  # 16.06 GB less the input embedding's 1.05 GB, plus one row
     15009857536
     """
+    _check_model(model)
+    _check_whole("context", context, 0)
     options = {"absorbed": model.mla is not None} | options
     return forward_operations(model, batch, 1, context, **options)
 
 
 # --- the pieces --------------------------------------------------------------------------------
+
+
+def _check_model(model: Any) -> None:
+    """Raise unless this is a record of the catalog."""
+    if not isinstance(model, Model):
+        wanted = model if isinstance(model, str) else "llama-3.1-8b"
+        raise TypeError(
+            f"model: {model!r} is a {type(model).__name__}; allowed is a record of the catalog:"
+            f" write catalog.model({wanted!r})"
+        )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _check_whole(name: str, value: Any, least: int) -> None:
+    """Raise unless a plain value is a whole number; an expression passes."""
+    if is_symbolic(value):
+        return
+    if not (_is_number(value) and value >= least and value % 1 == 0):
+        raise ValueError(f"{name}: {value!r}; allowed is a whole number of at least {least}")
 
 
 @dataclass(frozen=True)
@@ -412,12 +444,12 @@ class _Workload:
 
     def check(self) -> None:
         """Raise unless every plain number is in range."""
-        for name in ("batch", "tokens", "bytes_per_weight", "bytes_per_activation", "bytes_per_kv"):
+        for name, least in (("batch", 1), ("tokens", 1), ("past", 0)):
+            _check_whole(name, getattr(self, name), least)
+        for name in ("bytes_per_weight", "bytes_per_activation", "bytes_per_kv"):
             value = getattr(self, name)
-            if not is_symbolic(value) and not value > 0:
+            if not is_symbolic(value) and not (_is_number(value) and 0 < value < float("inf")):
                 raise ValueError(f"{name}: {value!r}; allowed is a number above 0")
-        if not is_symbolic(self.past) and not self.past >= 0:
-            raise ValueError(f"past: {self.past!r}; allowed is 0 or more")
 
     @property
     def rows(self) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.kernels.runtime import check_tensors, how
+from helpers.kernels.runtime import check_block, check_tensors, how
 
 if TYPE_CHECKING:
     import torch
@@ -61,8 +61,7 @@ def matmul(
         for given, usual in zip((block_m, block_n, block_k), default, strict=True)
     ]
     for name, block in zip(("block_m", "block_n", "block_k"), blocks, strict=True):
-        if block < 16 or block & (block - 1):
-            raise ValueError(f"{name}: {block!r} is not a power of two of at least 16")
+        check_block(name, block, 16)
     if way == "reference" or (way == "gpu" and not a.is_cuda):
         return matmul_reference(a, b)
     import torch

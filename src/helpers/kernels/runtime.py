@@ -82,6 +82,36 @@ def source(name: str) -> str:
     return text[text.index("@triton.jit") :].rstrip()
 
 
+def check_block(name: str, block: Any, least: int) -> None:
+    """Refuse a tile size that is no power of two.
+
+    Parameters
+    ----------
+    name : str
+        The argument's name.
+    block : int
+        Elements along one side.
+    least : int
+        Smallest that the kernel takes.
+
+    Raises
+    ------
+    TypeError
+        If it is no integer.
+    ValueError
+        If it is too small or no power of two.
+
+    Examples
+    --------
+    >>> check_block("block_k", 32, 16)
+    """
+    if isinstance(block, bool) or not isinstance(block, int):
+        raise TypeError(f"{name}: {block!r} is a {type(block).__name__}; allowed is an integer")
+    if block < least or block & (block - 1):
+        room = f" of at least {least}" if least > 1 else ""
+        raise ValueError(f"{name}: {block!r} is not a power of two{room}")
+
+
 def check_tensors(shape_ranks: dict[str, int], **tensors: Any) -> None:
     """Refuse what a kernel would read wrongly: other ranks, dtypes, devices, strides.
 

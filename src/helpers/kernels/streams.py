@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import TYPE_CHECKING
 
-from helpers.kernels.runtime import check_tensors, how
+from helpers.kernels.runtime import check_block, check_tensors, how
 
 if TYPE_CHECKING:
     import torch
@@ -45,13 +46,15 @@ def triad(x: torch.Tensor, y: torch.Tensor, s: float, *, block: int = 1024) -> t
     Raises
     ------
     TypeError, ValueError
-        For tensors the kernel cannot take, different lengths, or a block that is no power of two.
+        For tensors the kernel cannot take, different lengths, a factor that is no number, or a
+        block that is no power of two.
     """
     check_tensors({"x": 1, "y": 1}, x=x, y=y)
     if x.shape != y.shape:
         raise ValueError(f"y: has {y.shape[0]} elements, x has {x.shape[0]}")
-    if block < 1 or block & (block - 1):
-        raise ValueError(f"block: {block!r} is not a power of two")
+    if isinstance(s, bool) or not isinstance(s, Real):
+        raise TypeError(f"s: {s!r} is a {type(s).__name__}; allowed is a number")
+    check_block("block", block, 1)
     way = how()
     if way == "reference" or (way == "gpu" and not x.is_cuda):
         return triad_reference(x, y, s)
