@@ -98,6 +98,7 @@ def test_the_list_has_what_the_chapter_asks_for():
     counting = [op for op in ops.operations() if not op.built_the_card]
     assert len(counting) >= 10
     assert {op.name for op in ops.operations() if op.built_the_card} == {
+        "dot, 128 MiB",
         "copy, 128 MiB", "triad, 144 MiB", "GEMM 1024, square",
     }  # fmt: skip
 
@@ -174,7 +175,7 @@ def test_another_machines_run_is_refused():
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
-    with pytest.raises(ValueError, match="name: 'sort' is not one of: copy, 128 MiB"):
+    with pytest.raises(ValueError, match="name: 'sort' is not one of: dot, 128 MiB"):
         ops.operation("sort")
     with pytest.raises(ValueError, match="kind: 'sort' is not one of matmul fp32"):
         ops.playground_operation("sort", 64)
@@ -207,7 +208,7 @@ def test_the_recorded_run_meets_the_books_own_bar():
 # ---- a machine that changed between card and run ------------------------------------------
 
 
-@pytest.mark.parametrize(("factor", "words"), [(40, "run 40 times"), (0.5, "run 0.5 times")])
+@pytest.mark.parametrize(("factor", "words"), [(40, "runs 40 times"), (0.5, "runs 0.5 times")])
 def test_drift_is_told_with_what_to_do(factor, words):
     card = make_card()
     result = compare(card, fake_run(card, factor))
@@ -225,7 +226,7 @@ def test_no_drift_no_warning(factor):
     assert result.steady and result.warning() == "" and "\n" not in result.summary()
 
 
-def test_drift_is_the_median_of_the_rows_that_built_the_card():
+def test_drift_is_the_worst_of_the_rows_that_built_the_card():
     card = make_card()
     run = fake_run(card, 1)
     slow = {"copy, 128 MiB": 1.2, "triad, 144 MiB": 9.0, "scale, 4 MiB": 100.0}
@@ -235,7 +236,7 @@ def test_drift_is_the_median_of_the_rows_that_built_the_card():
     }
     result = compare(card, run.model_copy(update={"measurements": changed}))
     # of 1.2, 9 and 1: the scale is no building operation
-    assert result.drift == pytest.approx(1.2)
+    assert result.drift == pytest.approx(9.0)
     without = compare(card, run, [ops.operation("scale, 4 MiB")])
     assert without.drift is None and without.steady
 
@@ -273,5 +274,13 @@ def test_a_card_is_checked_with_the_operations_that_built_it(monkeypatch):
 
     monkeypatch.setattr(ops, "measure", fake)
     checked = ops.check_card(card)
-    assert seen == ["copy, 128 MiB", "triad, 144 MiB", "GEMM 1024, square"]
+    assert seen == ["dot, 128 MiB", "copy, 128 MiB", "triad, 144 MiB", "GEMM 1024, square"]
     assert checked.drift == pytest.approx(3) and "no predictions" in checked.summary()
+
+
+def test_rounds_spread_the_samples_of_every_operation():
+    chosen = [ops.operation("scale, 4 MiB"), ops.operation("GEMM small, 64")]
+    run = ops.measure(chosen, samples=6, seconds_each=0.02, rounds=2)
+    assert all(len(m.samples_s) >= 6 for m in run.measurements.values())
+    with pytest.raises(ValueError, match="rounds: 0"):
+        ops.measure(chosen, rounds=0)

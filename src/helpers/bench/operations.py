@@ -8,7 +8,7 @@ The prediction is the roofline's bound and nothing else: the longer of arithmeti
 rates and bytes at the card's bandwidth *for that working set*. Arithmetic has two rates:
 multiplications and additions at the peak of a matrix product, exponentials at what ``exp2``
 reaches, since both keep the same vector units busy. No constant is fitted to the operations.
-Those that the card was measured with (copy, triad, square matrix product) are shown but do not
+Those that the card was measured with (dot, copy, triad, square matrix product) are shown but do not
 count as predictions.
 """
 
@@ -100,7 +100,7 @@ class Operation:
 
 
 def _stream(name: str, elements: int, kind: str) -> Operation:
-    """Copy, scale, triad, axpy or a chain of three elementwise calls over fp32 arrays."""
+    """Copy, dot, scale, triad, axpy or a chain of three elementwise calls over fp32 arrays."""
     array = elements * FP32
 
     def build(device: str) -> Callable[[], Any]:
@@ -110,6 +110,8 @@ def _stream(name: str, elements: int, kind: str) -> Operation:
         y = torch.ones(elements, device=device)
         if kind == "copy":
             return lambda: y.copy_(x)
+        if kind == "dot":
+            return lambda: torch.dot(x, y)
         if kind == "scale":
             return lambda: torch.mul(x, 2.0, out=y)
         if kind == "triad":
@@ -127,6 +129,7 @@ def _stream(name: str, elements: int, kind: str) -> Operation:
 
     counts = {  # arrays: FLOPs per element, read, updated, written, touched, calls
         "copy": (0, 1, 0, 1, 2, 1),
+        "dot": (2, 2, 0, 0, 2, 1),
         "scale": (1, 1, 0, 1, 2, 1),
         "triad": (2, 2, 0, 1, 3, 1),
         "axpy": (2, 1, 1, 0, 2, 1),
@@ -143,7 +146,7 @@ def _stream(name: str, elements: int, kind: str) -> Operation:
         working_set_bytes=touched * array,
         build=build,
         calls=calls,
-        built_the_card=kind in ("copy", "triad"),
+        built_the_card=kind in ("copy", "dot", "triad"),
         remark={"chain": "three passes where a fused kernel needs one"}.get(kind, ""),
     )
 
@@ -319,6 +322,7 @@ def operations() -> list[Operation]:
     True
     """
     return [
+        _stream("dot, 128 MiB", 16 * 2**20, "dot"),
         _stream("copy, 128 MiB", 16 * 2**20, "copy"),
         _stream("triad, 144 MiB", 12 * 2**20, "triad"),
         _gemm("GEMM 1024, square", 1024, 1024, 1024),
@@ -558,16 +562,27 @@ def time_operation(
         ).rounded()
 
 
+def together(before: Measurement | None, after: Measurement) -> Measurement:
+    """One measurement with the samples of two of the same operation."""
+    if before is None:
+        return after
+    return after.model_copy(update={"samples_s": (*before.samples_s, *after.samples_s)})
+
+
 def measure(
     ops: Sequence[Operation] | None = None,
     *,
     device: str = "cpu",
-    samples: int = 7,
+    samples: int = 8,
     seconds_each: float = 0.5,
+    rounds: int = 2,
     progress: Callable[[str], Any] | None = None,
     command: str = "helpers.bench.operations.measure()",
 ) -> OperationsRun:
-    """Time operations one after the other.
+    """Time operations one after the other, in rounds.
+
+    A machine that shares its memory with others changes within seconds. Going round several
+    times spreads each operation's samples over the whole run, so that all meet the same changes.
 
     Parameters
     ----------
@@ -579,6 +594,8 @@ def measure(
         Samples for each.
     seconds_each : float
         Time to aim for, for each.
+    rounds : int
+        How often to go round; each round takes its share of samples and time.
     progress : callable, optional
         Receives the name of each.
     command : str
@@ -591,17 +608,21 @@ def measure(
     """
     import torch
 
+    if not isinstance(rounds, int) or rounds < 1:
+        raise ValueError(f"rounds: {rounds!r} is not a whole number >= 1")
     start = time.perf_counter()
-    measurements = {}
+    measurements: dict[str, Measurement] = {}
     state = torch.get_rng_state()
     torch.manual_seed(0)
+    chosen = list(ops) if ops is not None else operations()
+    share = {"samples": max(3, samples // rounds), "max_total_s": seconds_each / rounds}
     try:
-        for op in ops if ops is not None else operations():
-            if progress is not None:
-                progress(op.name)
-            measurements[op.name] = time_operation(
-                op, device=device, samples=samples, max_total_s=seconds_each
-            )
+        for number in range(rounds):
+            for op in chosen:
+                if progress is not None and number == 0:
+                    progress(op.name)
+                fresh = time_operation(op, device=device, **share)
+                measurements[op.name] = together(measurements.get(op.name), fresh)
     finally:
         torch.set_rng_state(state)
     environment = current_environment()
@@ -738,13 +759,14 @@ class Comparison:
 
     @property
     def drift(self) -> float | None:
-        """Median ratio of the operations that built the card; None if the run has none of them.
+        """Of the operations that built the card, the ratio farthest from one; None without any.
 
         They are no predictions. They tell whether the machine still is what the card says: near
-        one it is, and far from one the other ratios speak of the change.
+        one it is, and far from one the other ratios speak of the change. The farthest one, since
+        memory can slow down while arithmetic does not.
         """
         built = [row.ratio for row in self.rows if not row.counts]
-        return quantile(built, 0.5) if built else None
+        return max(built, key=lambda ratio: abs(math.log2(ratio))) if built else None
 
     @property
     def steady(self) -> bool:
@@ -810,7 +832,7 @@ class Comparison:
             return ""
         busier = "is busier now" if self.drift > 1 else "was busier then"
         return (
-            f"The operations that built the card run {times(self.drift)} times as long as when it"
+            f"An operation that built the card runs {times(self.drift)} times as long as when it"
             f" was measured: the machine {busier}, or the card is old. Close other programs and"
             f" measure the card again ({AGAIN}); until then the last column says little."
         )

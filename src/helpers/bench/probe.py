@@ -498,7 +498,7 @@ def my_card(
             if checked.steady:
                 return found.card
             say(
-                "The operations that built the card now run"
+                "An operation that built the card now runs"
                 f" {operations.times(checked.drift)} times as long as when it was measured, so it"
                 " is measured again, once:"
             )
