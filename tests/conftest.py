@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
-REPORT = Path(__file__).resolve().parents[1] / "_build" / "report.json"
-_figures: dict[str, str] = {}
+BUILD = Path(__file__).resolve().parents[1] / "_build"
+#: everything measured so far, for whoever wants to quote it
+REPORT = BUILD / "report.json"
+#: what this run measured, one line each: several workers append, the one in charge prints
+NOTES = BUILD / "report.lines"
 
 
 @pytest.fixture(scope="session")
@@ -16,22 +19,26 @@ def report():
     """Note a measured figure: ``report("name", "12 kB")``; it is printed when all is done."""
 
     def note(name: str, value: object) -> None:
-        _figures[name] = str(value)
+        BUILD.mkdir(exist_ok=True)
+        with NOTES.open("a", encoding="utf-8") as lines:
+            lines.write(json.dumps([name, str(value)], ensure_ascii=False) + "\n")
 
     return note
 
 
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        NOTES.unlink(missing_ok=True)
+
+
 def pytest_terminal_summary(terminalreporter):
-    if not _figures:
+    if not NOTES.is_file():
         return
+    noted = dict(json.loads(line) for line in NOTES.read_text("utf-8").splitlines())
     terminalreporter.section("measured")
-    for name, value in _figures.items():
+    for name, value in sorted(noted.items()):
         terminalreporter.write_line(f"{name}: {value}")
-    known = {}
-    if REPORT.is_file():
-        known = json.loads(REPORT.read_text("utf-8"))
-    known.update(_figures)
-    REPORT.parent.mkdir(exist_ok=True)
+    known = json.loads(REPORT.read_text("utf-8")) if REPORT.is_file() else {}
     scratch = REPORT.with_suffix(".part")
-    scratch.write_text(json.dumps(known, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    scratch.write_text(json.dumps({**known, **noted}, indent=1, ensure_ascii=False) + "\n", "utf-8")
     scratch.replace(REPORT)

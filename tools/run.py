@@ -302,7 +302,12 @@ def proofs(everything: bool) -> None:
         else:
             say("*" * 70 + f"\n{message}\n" + "*" * 70)
     else:
-        part("site in a browser", *pytest, "tests/site", *chosen, env={"CHROMIUM": browser})
+        # side by side what only has to be right; alone and after it what is timed
+        timed = "first-view or sliders"
+        site = [*pytest, "tests/site", *chosen]
+        both = ["-n", "2", "--dist", "worksteal", "-k", f"not ({timed})"]
+        part("site in a browser", *site, *both, env={"CHROMIUM": browser})
+        part("speed of the site", *site, "-k", timed, env={"CHROMIUM": browser})
     say("seconds by part:")
     for what, seconds in TIMES:
         print(f"  {seconds:7.1f}  {what}")
