@@ -2,6 +2,8 @@
 
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -423,11 +425,18 @@ def test_a_missing_file_is_named(spare_data):
 def test_nothing_is_read_at_import_time(spare_data):
     """A broken file does not break the import, only the question."""
     (spare_data / "sources.yaml").write_text("{", encoding="utf-8")
-    import importlib
-
-    importlib.reload(importlib.import_module("helpers.catalog.quantities"))
-    with pytest.raises(catalog.CatalogError):
-        catalog.chip("h100")
+    program = (
+        "from pathlib import Path\n"
+        "from helpers.catalog import loading\n"
+        f"loading.DATA = Path({str(spare_data)!r})\n"
+        "from helpers import catalog\n"
+        "try:\n"
+        "    catalog.chip('h100')\n"
+        "except catalog.CatalogError as error:\n"
+        "    print('asked:', error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith("asked:"), done.stderr
 
 
 def test_a_wrong_claim_needs_its_correction():

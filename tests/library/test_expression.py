@@ -42,7 +42,10 @@ def run(v8, roots, values):
     """Evaluate expressions in V8 for values of their variables; JSON carries doubles exactly."""
     code = to_javascript(roots)
     body = code.function_body(f"[{', '.join(code.expressions)}]")
-    return json.loads(v8.eval(f"JSON.stringify((v => {{ {body} }})({json.dumps(values)}))"))
+    # JSON writes a large double as the shortest digits that name it; as a Python int those digits
+    # would be another number, so every number is read as the double that it is
+    text = v8.eval(f"JSON.stringify((v => {{ {body} }})({json.dumps(values)}))")
+    return json.loads(text, parse_int=float)
 
 
 # ---- random trees ------------------------------------------------------------------------------
