@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# `make test` draws the same examples every time, so that a red run means a change; `make test-all`
+# draws new ones and so keeps looking
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("exploring", deadline=None)
+settings.load_profile("exploring" if os.environ.get("MOVING_BYTES_EXPLORE") else "repeatable")
 
 BUILD = Path(__file__).resolve().parents[1] / "_build"
 #: everything measured so far, for whoever wants to quote it

@@ -239,6 +239,8 @@ def proofs(everything: bool) -> None:
     one_thread = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     pytest = [PYTHON, "-m", "pytest", "-q"]
     chosen = [] if everything else ["-m", "not slow"]
+    if everything:
+        os.environ["MOVING_BYTES_EXPLORE"] = "1"  # new random examples, see tests/conftest.py
     try:
         lint()
     except Failed as error:

@@ -26,7 +26,7 @@ from helpers.formulas.expression import (
 from helpers.formulas.javascript import HELPERS, number_literal, text_literal, to_javascript
 from helpers.formulas.latex import to_latex
 
-settings.register_profile("one-engine", deadline=None)
+settings.register_profile("one-engine", settings.default, deadline=None)
 settings.load_profile("one-engine")
 
 
