@@ -1,0 +1,183 @@
+"""Byte-level byte-pair encoding: 4,096 tokens, no unknown text.
+
+Training starts from the 256 bytes and merges, again and again, the pair of neighbours that is most
+frequent in the training text, never across the borders of words (Sennrich et al. 2016 on
+characters, Radford et al. 2019 on bytes). Since every byte is a token, every text has an encoding
+and decodes to itself.
+
+The vocabulary is small on purpose: the embedding of a model of ten million parameters should not
+eat most of it, and a draft model pays for the vocabulary at each token.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+ASSET = Path(__file__).parent / "assets" / "tokenizer.json"
+VOCABULARY = 4096
+END = "<|end|>"  # end of text: stands between documents, no text ever encodes to it
+
+
+def byte_symbols() -> list[str]:
+    """The printable character that stands for each byte in a byte-level vocabulary.
+
+    The convention of GPT-2's tokenizer: printable Latin-1 characters stand for themselves, the
+    other 68 bytes are moved up behind U+0100 in order.
+
+    Examples
+    --------
+    >>> symbols = byte_symbols()
+    >>> symbols[ord("a")], symbols[ord(" ")], symbols[ord("\\n")]
+    ('a', 'Ġ', 'Ċ')
+    """
+    printable = {*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)}
+    moved = (byte for byte in range(256) if byte not in printable)
+    shift = {byte: 0x100 + position for position, byte in enumerate(moved)}
+    return [chr(shift.get(byte, byte)) for byte in range(256)]
+
+
+class Tokenizer:
+    """Text to token ids and back.
+
+    Parameters
+    ----------
+    definition : str
+        The JSON of a byte-level BPE in the format of the ``tokenizers`` library.
+
+    Examples
+    --------
+    >>> tokenizer = load()
+    >>> tokenizer.decode(tokenizer.encode("def f(x):\\n    return x"))
+    'def f(x):\\n    return x'
+    >>> tokenizer.decode_bytes(tokenizer.encode_bytes(b"\\xff\\x00 any bytes"))
+    b'\\xff\\x00 any bytes'
+    """
+
+    def __init__(self, definition: str):
+        try:
+            import tokenizers
+        except ImportError as error:
+            raise ImportError(
+                "the book's tokenizer needs the package tokenizers: pip install tokenizers"
+            ) from error
+        self._definition = definition
+        try:
+            # pickles and deep copies poorly across versions, so the JSON is what we keep
+            self._bpe = tokenizers.Tokenizer.from_str(definition)
+        except Exception as error:
+            raise ValueError(
+                f"definition: no tokenizer in the tokenizers format ({error})"
+            ) from None
+        vocabulary = self._bpe.get_vocab(with_added_tokens=True)
+        symbols = byte_symbols()
+        missing = [byte for byte in range(256) if symbols[byte] not in vocabulary]
+        if missing or END not in vocabulary:
+            what = f"byte {missing[0]}" if missing else END
+            raise ValueError(
+                f"definition: the vocabulary lacks {what}, so it is not byte-level BPE"
+            )
+        self.end: int = vocabulary[END]
+        self._byte_ids = [vocabulary[symbol] for symbol in symbols]
+        byte_of = {symbol: byte for byte, symbol in enumerate(symbols)}
+        self._token_bytes = [b""] * (max(vocabulary.values()) + 1)
+        for token, number in vocabulary.items():
+            if number != self.end:
+                self._token_bytes[number] = bytes(byte_of[symbol] for symbol in token)
+
+    def __len__(self) -> int:
+        """Number of tokens in the vocabulary."""
+        return len(self._token_bytes)
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text; ``<|end|>`` written in a text is seven characters like any other."""
+        if not isinstance(text, str):
+            raise TypeError(f"text must be a str, not {type(text).__name__}; see encode_bytes")
+        try:
+            return self._bpe.encode(text, add_special_tokens=False).ids
+        except (UnicodeEncodeError, TypeError):  # a lone surrogate: no UTF-8 form
+            raise ValueError(
+                "text holds a lone surrogate, which no UTF-8 text can; use encode_bytes"
+            ) from None
+
+    def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` for many texts at once, on all cores."""
+        encodings = self._bpe.encode_batch(list(texts), add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode_bytes(self, data: bytes) -> list[int]:
+        """Token ids of any bytes: what is UTF-8 as text, every other byte as its own token."""
+        if not isinstance(data, bytes | bytearray | memoryview):
+            raise TypeError(f"data must be bytes, not {type(data).__name__}; see encode")
+        data, tokens = bytes(data), []
+        while data:
+            try:
+                return tokens + self.encode(data.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                tokens += self.encode(data[: error.start].decode("utf-8"))
+                tokens += [self._byte_ids[byte] for byte in data[error.start : error.end]]
+                data = data[error.end :]
+        return tokens
+
+    def decode_bytes(self, tokens: Iterable[int]) -> bytes:
+        """The bytes of tokens; the end-of-text token has none."""
+        return b"".join(self.token_bytes(token) for token in tokens)
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of tokens; bytes that are no UTF-8 (half a character) become U+FFFD."""
+        return self.decode_bytes(tokens).decode("utf-8", errors="replace")
+
+    def token_bytes(self, token: int) -> bytes:
+        """The bytes one token stands for."""
+        if not 0 <= token < len(self):
+            raise ValueError(f"token {token} is not in the vocabulary 0..{len(self) - 1}")
+        return self._token_bytes[token]
+
+    def save(self, path: Path = ASSET) -> None:
+        """Write the definition as JSON."""
+        Path(path).write_text(self._definition, encoding="utf-8")
+
+
+def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
+    """Learn a byte-level BPE from texts.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        The training split and nothing else: a merge learned from a held-out document would make
+        that document shorter than an unseen one.
+    vocabulary : int
+        Number of tokens, at least 257: the end of text and the 256 bytes.
+
+    Returns
+    -------
+    Tokenizer
+    """
+    from tokenizers import Tokenizer as Definition
+    from tokenizers import decoders, models, pre_tokenizers, trainers
+
+    if vocabulary < 257:
+        raise ValueError(
+            f"vocabulary must be 257 (end of text and 256 bytes) or more: {vocabulary}"
+        )
+    bpe = Definition(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        special_tokens=[END],
+        initial_alphabet=byte_symbols(),
+        show_progress=False,
+    )
+    bpe.train_from_iterator(texts, trainer)
+    definition = json.loads(bpe.to_str())
+    # as an "added token" the end of text would be recognised inside a text, and whoever writes
+    # <|end|> could end it; as a plain entry that no merge makes, only its id can
+    definition["added_tokens"] = []
+    return Tokenizer(json.dumps(definition, ensure_ascii=False, separators=(",", ":")))
+
+
+@lru_cache(maxsize=1)
+def load() -> Tokenizer:
+    """The tokenizer that ships with the book; its end of text is token 0."""
+    return Tokenizer(ASSET.read_text(encoding="utf-8"))
