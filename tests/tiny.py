@@ -13,7 +13,15 @@ from helpers.lm.model import Transformer
 def config(**changes) -> ModelConfig:
     """Two layers, 32 wide; any field can be changed."""
     sizes = dict(
-        layers=2, d_model=32, heads=4, kv_heads=2, head_dim=8, ffn=64, vocab=97, context=128
+        layers=2,
+        d_model=32,
+        heads=4,
+        kv_heads=2,
+        head_dim=8,
+        ffn=64,
+        vocab=97,
+        context=128,
+        tied_embeddings=False,
     )
     return ModelConfig(**{**sizes, **changes})
 
@@ -25,7 +33,7 @@ def model(seed: int = 0, dtype: torch.dtype = torch.float64, **changes) -> Trans
     are ten times larger.
     """
     made = Transformer(config(**changes), seed=seed).to(dtype).eval().requires_grad_(False)
-    for name, weight in made.named_parameters():
+    for weight in made.parameters():
         if weight.dim() == 2:
             weight.mul_(10.0)
     return made
