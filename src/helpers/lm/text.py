@@ -358,9 +358,9 @@ def split_of(document: Document) -> str:
     By the name and not the content, because the texts of two Python versions differ a little
     nearly everywhere: ``argparse`` must be held out from all of them or from none, or a model
     trained on one version would meet its training text in another version's held-out documents.
-    The kind, a package's ``__init__`` and a leading underscore do not count, so that a module that
-    became a package, or moved behind an underscore, stays on its side, and ``io``, ``_io`` and
-    ``_pyio``, which say the same in other words, stand together.
+    The kind, a leading underscore and a package's ``__init__`` and private modules do not count: a
+    module that became a package or moved behind an underscore stays on its side, and ``io``,
+    ``_io`` and ``_pyio``, which say the same in other words, stand together.
 
     Examples
     --------
@@ -369,6 +369,7 @@ def split_of(document: Document) -> str:
     True
     """
     module = document.name.partition("/")[2].removesuffix(".py").removesuffix("/__init__")
+    module = re.sub(r"/_[^/]*$", "", module)  # a package's private module goes with the package
     key = f"{SPLIT_SEED}:" + re.sub(r"(^|/)_+(py)?", r"\1", module)
     number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % 100
     if number < HELD_OUT_PERCENT:
