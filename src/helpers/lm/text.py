@@ -17,6 +17,8 @@ and each document goes to train, validation or held-out by a hash of its name (s
 Nothing of this text is in the repository; it is collected again where it is needed.
 """
 
+from __future__ import annotations
+
 import ast
 import hashlib
 import importlib
@@ -88,12 +90,17 @@ def sources(folder: Path | None = None) -> list[Document]:
     folder : Path, optional
         Where to look; the running interpreter's standard library if not given.
 
+    Returns
+    -------
+    list of Document
+        None, with a warning, where the running Python ships its library zipped or compiled.
+
     Raises
     ------
     FileNotFoundError
-        If the folder holds no source, as where a Python ships its library zipped or compiled.
+        If a folder was given and holds no source.
     """
-    folder = Path(folder or sysconfig.get_path("stdlib"))
+    asked, folder = folder, Path(folder or sysconfig.get_path("stdlib"))
     found = []
     for path in sorted(folder.rglob("*.py")):
         parts = path.relative_to(folder).parts
@@ -107,11 +114,14 @@ def sources(folder: Path | None = None) -> list[Document]:
             continue  # unreadable as Python text: nothing to learn from
         if not is_table(text):
             found.append(Document("source/" + "/".join(parts), text, "source"))
+    if not found and asked:
+        raise FileNotFoundError(f"folder: no Python source that counts under {folder}")
     if not found:
-        raise FileNotFoundError(
-            f"no standard-library source under {folder}: this Python ships it zipped or compiled. "
-            "Use a Python from python.org, conda, pyenv or the system, or collect(folder) with an "
-            "unpacked Lib folder."
+        warnings.warn(
+            f"no standard-library source under {folder} (this Python ships it zipped or "
+            "compiled): the corpus is made of topics and docstrings only. Pass the folder of an "
+            "unpacked library, collect(folder), to have the source",
+            stacklevel=2,
         )
     return found
 
@@ -328,6 +338,11 @@ def collect(folder: Path | None = None, copies: Copies | None = None) -> list[Do
     Returns
     -------
     list of Document
+
+    Raises
+    ------
+    RuntimeError
+        If this Python holds no text at all. What only a part of it lacks is told by a warning.
     """
     copies = Copies() if copies is None else copies
     seen = Shingles()
@@ -346,6 +361,8 @@ def collect(folder: Path | None = None, copies: Copies | None = None) -> list[Do
         if fresh:
             modules.append(Document(f"docstring/{name}", clean("\n".join(fresh)), "docstring"))
     kept += deduplicate(modules, seen, copies)
+    if not kept:
+        raise RuntimeError("this Python comes with neither source, topics nor docstrings")
     return sorted(kept, key=lambda document: document.name)
 
 
@@ -353,7 +370,7 @@ def collect(folder: Path | None = None, copies: Copies | None = None) -> list[Do
 
 
 def split_of(document: Document) -> str:
-    """Which split a document belongs to: by a hash of its name, so by nothing that can drift.
+    """Which split a document belongs to, by a hash of its name: the same on every machine.
 
     By the name and not the content, because the texts of two Python versions differ a little
     nearly everywhere: ``argparse`` must be held out from all of them or from none, or a model

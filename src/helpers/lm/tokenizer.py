@@ -9,6 +9,8 @@ The vocabulary is small on purpose: the embedding of a model of ten million para
 eat most of it, and a draft model pays for the vocabulary at each token.
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -63,7 +65,6 @@ class Tokenizer:
             ) from error
         self._definition = definition
         try:
-            # pickles and deep copies poorly across versions, so the JSON is what we keep
             self._bpe = tokenizers.Tokenizer.from_str(definition)
         except Exception as error:
             raise ValueError(
@@ -90,7 +91,7 @@ class Tokenizer:
         return len(self._token_bytes)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of a text; ``<|end|>`` written in a text is seven characters like any other."""
+        """Token ids of a text; ``<|end|>`` in a text is seven characters like any others."""
         if not isinstance(text, str):
             raise TypeError(f"text must be a str, not {type(text).__name__}; see encode_bytes")
         try:
