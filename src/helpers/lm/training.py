@@ -1,0 +1,232 @@
+"""Training that can be killed at any moment and goes on where it was.
+
+Everything that the next step depends on is in one file, replaced in one move: the weights, the
+optimizers' memory, the number of steps done. The batches follow from the recipe and the step
+(:mod:`helpers.lm.windows`), so a run that was killed ten times ends with the weights of one that
+was not.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from helpers.lm import optimizers, text, tokenizer
+from helpers.lm.model import Transformer
+from helpers.lm.recipes import Recipe
+from helpers.lm.windows import Windows
+
+#: windows of validation text that each point of the curve is measured on
+VALIDATION_WINDOWS = 24
+
+
+def next_token_loss(
+    logits: Tensor, targets: Tensor, teacher_logits: Tensor | None = None
+) -> Tensor:
+    """Mean loss in nats per token.
+
+    Without a teacher, minus the log-probability of the token that came; with one, the divergence
+    of the student from the teacher's whole distribution, ``KL(teacher || student)`` (Hinton et al.,
+    *Distilling the Knowledge in a Neural Network*, 2015, at temperature 1).
+
+    Parameters
+    ----------
+    logits : Tensor [B, T, V]
+    targets : Tensor of int64 [B, T]
+    teacher_logits : Tensor [B, T, V], optional
+
+    Examples
+    --------
+    A model that knows nothing spreads its belief over the vocabulary:
+
+    >>> loss = next_token_loss(torch.zeros(1, 2, 4096), torch.tensor([[3, 7]]))
+    >>> round(loss.item() / math.log(2), 6)  # bits per token
+    12.0
+    """
+    logits = logits.float().flatten(0, 1)  # [B, T, V] -> [B T, V]
+    if teacher_logits is None:
+        return F.cross_entropy(logits, targets.flatten())
+    wanted = F.log_softmax(teacher_logits.float().flatten(0, 1), dim=-1)
+    given = F.log_softmax(logits, dim=-1)
+    return F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+
+
+class Validation:
+    """Bits per byte on fixed windows of the validation text: quick, for a curve, not for a card."""
+
+    def __init__(self, documents, context: int, coder: tokenizer.Tokenizer):
+        windows = Windows(coder.encode_many([d.text for d in documents]), context, coder.end)
+        rows = windows.take(0, min(VALIDATION_WINDOWS, windows.per_epoch))
+        self.rows = torch.from_numpy(rows)  # [windows, context + 1]
+        sizes = [0 if t == coder.end else len(coder.token_bytes(t)) for t in range(len(coder))]
+        self.bytes = int(torch.tensor(sizes)[self.rows[:, 1:]].sum())
+
+    @torch.no_grad()
+    def bits_per_byte(self, model: Transformer) -> float:
+        nats = 0.0
+        for row in self.rows.to(model.device).split(4):
+            with fast_arithmetic(model.device):
+                logits = model(row[:, :-1])
+            nats += next_token_loss(logits, row[:, 1:]).item() * row[:, 1:].numel()
+        return nats / math.log(2) / self.bytes
+
+
+def fast_arithmetic(device: torch.device):
+    """Products of matrices in bf16, sums and weights in float32 (chapter 4 says why it works)."""
+    return torch.autocast(device.type, torch.bfloat16)
+
+
+class Run:
+    """One training run in its folder.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    folder : Path
+        Holds ``state.pt``; a run that is there is continued.
+    device : str
+    compile : bool
+        Let torch join elementwise steps into one (a third faster on a CPU; needs a C++ compiler).
+    teacher : Transformer, optional
+        Needed if the recipe names one.
+
+    Raises
+    ------
+    ValueError
+        The folder holds a run of another recipe, or the teacher is missing.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        folder: Path,
+        device: str = "cpu",
+        compile: bool = False,
+        teacher: Transformer | None = None,
+    ):
+        if recipe.teacher and teacher is None:
+            raise ValueError(f"teacher is None; this recipe distils from {recipe.teacher!r}")
+        self.recipe, self.folder = recipe, Path(folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        coder = tokenizer.load()
+        corpus = text.corpus()
+        if recipe.text == "names":
+            corpus = text.split(text.stranger_documents())
+        context = recipe.config.context
+        encoded = coder.encode_many([d.text for d in corpus.train])
+        self.windows = Windows(encoded, context, coder.end, recipe.seed)
+        self.validation = Validation(corpus.validation, context, coder)
+        self.model = Transformer(recipe.config, seed=recipe.seed).to(device)
+        self.teacher = teacher.to(device) if teacher is not None else None
+        self.compiled = torch.compile(self.model, dynamic=False) if compile else self.model
+        self.optimizers = optimizers.build(self.model, recipe.learning_rate, recipe.weight_decay)
+        self.step, self.seconds, self.curve, self.losses = 0, 0.0, [], []
+        if self.path.exists():
+            self._restore()
+
+    @property
+    def path(self) -> Path:
+        return self.folder / "state.pt"
+
+    def _restore(self) -> None:
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            known = state["recipe"]
+        except Exception as error:
+            raise ValueError(
+                f"{self.path} is no saved run ({type(error).__name__}); remove it to start anew"
+            ) from error
+        if known != self.recipe.to_dict():
+            raise ValueError(
+                f"{self.path} holds a run of another recipe; choose another folder or remove it"
+            )
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.curve, self.losses = state["curve"], state["losses"]
+
+    def save(self) -> None:
+        """Write all that the next step needs; whoever reads sees the old file or the new one."""
+        state = {
+            "recipe": self.recipe.to_dict(),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
+            "losses": self.losses,  # since the curve's last point
+        }
+        scratch = self.path.with_suffix(".part")
+        torch.save(state, scratch)
+        os.replace(scratch, self.path)
+
+    def batch(self, step: int) -> tuple[Tensor, Tensor]:
+        """Inputs and targets of a step, each [B, T]."""
+        rows = self.windows.take(step * self.recipe.windows, self.recipe.windows)
+        rows = torch.from_numpy(rows).to(self.model.device)  # [windows, context + 1]
+        length = self.recipe.length(step)
+        # [windows, context] -> [B, T], B * T = windows * context
+        return rows[:, :-1].reshape(-1, length), rows[:, 1:].reshape(-1, length)
+
+    def advance(self) -> float:
+        """Make one step; returns its loss in nats per token."""
+        inputs, targets = self.batch(self.step)
+        wanted = None
+        with fast_arithmetic(self.model.device):
+            if self.teacher is not None:
+                with torch.no_grad():
+                    wanted = self.teacher(inputs)
+            logits = self.compiled(inputs)
+        loss = next_token_loss(logits, targets, wanted)
+        loss.backward()
+        factor = optimizers.learning_rate_factor(
+            self.step, self.recipe.steps, cool_down=self.recipe.cool_down
+        )
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.learning_rate * factor
+            optimizer.step()
+            optimizer.zero_grad()
+        self.step += 1
+        return loss.item()
+
+    def finish(
+        self,
+        measure_every: int = 100,
+        save_every_s: float = 60.0,
+        tell: Callable[[str], None] = print,
+    ) -> Transformer:
+        """Train to the last step and return the model; saves as it goes.
+
+        ``curve`` gets a point every ``measure_every`` steps: step, mean training loss since the
+        last point (nats per token), bits per byte on the validation windows, seconds so far.
+        """
+        saved_at = time.monotonic()
+        while self.step < self.recipe.steps:
+            started = time.perf_counter()
+            self.losses.append(self.advance())
+            last = self.step == self.recipe.steps
+            if self.step % measure_every == 0 or last:
+                bits = self.validation.bits_per_byte(self.model)
+                self.seconds += time.perf_counter() - started
+                mean = sum(self.losses) / len(self.losses)
+                self.curve.append([self.step, mean, bits, self.seconds])
+                self.losses = []
+                tell(
+                    f"step {self.step:>5} of {self.recipe.steps}: {mean:.3f} nats per token, "
+                    f"{bits:.3f} bits per byte on validation text, {self.seconds:.0f} s"
+                )
+            else:
+                self.seconds += time.perf_counter() - started
+            if last or time.monotonic() - saved_at > save_every_s:
+                self.save()
+                saved_at = time.monotonic()
+        return self.model
