@@ -1,0 +1,1 @@
+"""A small inference engine: paged cache, continuous batching, sampling, streaming."""
