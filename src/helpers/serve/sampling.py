@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from helpers.serve.request import Request
+from helpers.serve.request import Request, SamplingParams
 
 
 def probabilities(
@@ -95,6 +95,12 @@ def draw(probabilities: Tensor, generators: Sequence[torch.Generator]) -> Tensor
     threshold = torch.cat(uniform).to(cumulated.device).unsqueeze(-1) * cumulated[:, -1:]  # [R, 1]
     # the first token whose cumulated probability exceeds the number: never one of probability 0
     return torch.searchsorted(cumulated, threshold, right=True).squeeze(-1)
+
+
+def new_generator(params: SamplingParams, default_seed: int, index: int = 0) -> torch.Generator:
+    """The generator of sample ``index`` of a request, or one from a seed if it names none."""
+    seed = default_seed if params.seed is None else params.seed + index
+    return torch.Generator().manual_seed(seed)
 
 
 def sample(logits: Tensor, requests: Sequence[Request]) -> list[int | None]:
