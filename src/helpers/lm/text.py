@@ -32,6 +32,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 import numpy as np
@@ -143,9 +144,11 @@ def docstrings() -> list[list[str]]:
 def c_modules() -> list[str]:
     """Names of the modules without Python source, built in or loaded from a shared library."""
     names = set(sys.builtin_module_names)
-    shared = sysconfig.get_config_var("DESTSHARED") or sysconfig.get_path("platstdlib")
-    suffix = sysconfig.get_config_var("EXT_SUFFIX") or ".so"
-    names |= {path.name.split(".")[0] for path in Path(shared).glob(f"*{suffix}")}
+    # POSIX keeps shared modules in lib-dynload beside the source, Windows in DLLs
+    folders = (Path(sysconfig.get_path("stdlib")) / "lib-dynload", Path(sys.base_prefix) / "DLLs")
+    for folder in folders:
+        for suffix in EXTENSION_SUFFIXES:
+            names |= {path.name.split(".")[0] for path in folder.glob(f"*{suffix}")}
     return sorted(name for name in names if not SKIPPED_MODULES.match(name))
 
 
@@ -160,6 +163,7 @@ def module_docstrings(module) -> Iterator[str]:
     for name, member in members:
         text = getattr(member, "__doc__", None)
         if isinstance(text, str) and text.strip() and not is_value(member):
+            # as C code writes it down: "sqrt($module, x, /)", "append($self, object, /)"
             signature = getattr(member, "__text_signature__", None) or ""
             signature = signature.replace("$", "").replace("(self, /)", "()")
             yield f"{name}{signature}\n{inspect.cleandoc(clean(text))}\n"
@@ -193,10 +197,16 @@ def is_table(text: str) -> bool:
     data = (ast.Assign, ast.AnnAssign, ast.AugAssign, ast.Expr)
     spans = [
         node.end_lineno - node.lineno + 1
-        for position, node in enumerate(statements)
-        if isinstance(node, data) and not (position == 0 and isinstance(node, ast.Expr))
+        for node in statements
+        if isinstance(node, data) and not is_string(node)
     ]
     return sum(span for span in spans if span >= 40) > lines / 2
+
+
+def is_string(node: ast.stmt) -> bool:
+    """Whether a statement is a string by itself, as a docstring is."""
+    value = getattr(node, "value", None)
+    return isinstance(node, ast.Expr) and isinstance(value, ast.Constant)
 
 
 # --- copies ---------------------------------------------------------------------------------------
