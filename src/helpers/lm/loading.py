@@ -257,6 +257,10 @@ def _translate(given: Mapping) -> ModelConfig:
             raise ValueError(f"{field} is {json.dumps(given[field])}; allowed is {says}")
     if missing := [theirs for theirs in RENAMED.values() if given.get(theirs) is None]:
         raise ValueError(f"lacks {', '.join(missing)}")
+    for field in (*RENAMED.values(), "num_key_value_heads", "head_dim", "sliding_window"):
+        value = given.get(field)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise ValueError(f"{field} is {json.dumps(value)}; it must be a whole number")
     sizes = {ours: given[theirs] for ours, theirs in RENAMED.items()}
     _check_window(given, family)
     theta, scaling = _rotary(given)
@@ -441,9 +445,8 @@ def _open(path: Path, files: ExitStack):
     try:
         from safetensors import SafetensorError, safe_open
     except ImportError as error:
-        raise ImportError(
-            "checkpoints need the package safetensors: pip install safetensors"
-        ) from (error)
+        needs = "checkpoints need the package safetensors: pip install safetensors"
+        raise ImportError(needs) from error
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file")
     try:

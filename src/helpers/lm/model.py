@@ -66,7 +66,8 @@ def rotary_frequencies(config: ModelConfig) -> Tensor:
     frequencies = 1.0 / config.rope_theta**exponents
     if (scaling := config.rope_scaling) is None:
         return frequencies
-    turns = scaling.original_context * frequencies / (2 * math.pi)  # within the first context
+    # turns within the first context, in the order of operations of published code
+    turns = scaling.original_context / (2 * math.pi / frequencies)
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
     keep = ((turns - low) / (high - low)).clamp(0, 1)  # 0: stretch, 1: leave as it is
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor

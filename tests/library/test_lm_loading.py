@@ -1,0 +1,586 @@
+"""Checkpoints, ours and published ones; and the model against transformers with the same weights.
+
+All that imports transformers (seconds) is gathered here, so that one worker pays for it once.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+
+torch = pytest.importorskip("torch")
+import tiny  # noqa: E402
+from helpers import catalog  # noqa: E402
+from helpers.lm import loading  # noqa: E402
+from helpers.lm.config import ModelConfig, RopeScaling  # noqa: E402
+from helpers.lm.model import Transformer  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny products: a second thread costs more than it brings."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+# ---- the book's own checkpoints ------------------------------------------------------------------
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return loading.save(tiny.model(), tmp_path / "one.safetensors")
+
+
+def stretched(**changes):
+    """A model that uses every field of the configuration."""
+    scaling = RopeScaling(8.0, 1.0, 4.0, 32)
+    return tiny.model(
+        qkv_bias=True, tied_embeddings=True, rope_theta=5e5, rope_scaling=scaling, norm_eps=1e-6
+    )
+
+
+@pytest.mark.parametrize("make", [tiny.model, stretched])
+@pytest.mark.parametrize("dtype", loading.DTYPES)
+def test_a_saved_model_comes_back_rounded_to_bfloat16(tmp_path, make, dtype):
+    model = make()
+    path = loading.save(model, tmp_path / "one.safetensors", card={"steps": 3})
+    back = loading.load(path, dtype=dtype)
+    assert back.config == model.config and back.dtype == dtype and not back.training
+    tokens = torch.tensor([[3, 1, 96, 0]])
+    rounded = Transformer(model.config).double()
+    rounded.load_state_dict(
+        {name: value.bfloat16().double() for name, value in model.state_dict().items()}
+    )
+    rounded.to(dtype)
+    assert torch.equal(back(tokens), rounded(tokens))
+    assert (back.head.weight is back.embedding.weight) == model.config.tied_embeddings
+    assert json.loads((tmp_path / "one.json").read_text()) == {"steps": 3}
+    assert not list(tmp_path.glob("*.part"))
+    parameters = sum(value.numel() for value in model.parameters())
+    assert 0 <= path.stat().st_size - 2 * parameters < 8192  # the header; a tied head once
+
+
+def test_a_second_saving_changes_no_byte(tmp_path, checkpoint):
+    again = loading.save(loading.load(checkpoint), tmp_path / "two.safetensors")
+    assert again.read_bytes() == checkpoint.read_bytes()
+
+
+def test_a_loaded_model_does_not_lean_on_its_file(checkpoint):
+    model = loading.load(checkpoint, dtype=torch.bfloat16)
+    tokens, before = torch.tensor([5, 6, 7]), checkpoint.read_bytes()
+    expected = model(tokens)
+    for weight in model.parameters():
+        weight.add_(0)
+    checkpoint.write_bytes(b"\xff" * len(before))
+    assert torch.equal(model(tokens), expected)
+
+
+@pytest.mark.parametrize("name", loading.SHIPPED)
+def test_the_shipped_checkpoints(name):
+    path = loading.ASSETS / f"{name}.safetensors"
+    if not path.is_file():
+        with pytest.raises(FileNotFoundError, match=f"{name}.safetensors: there is no such file"):
+            loading.load(name)
+        pytest.skip(f"{name} is not trained yet")
+    model = loading.load(name)
+    logits = model(torch.arange(8))
+    assert logits.shape == (8, model.config.vocab) and bool(logits.isfinite().all())
+
+
+def rewritten(path, header_changes=None, keep=None, extra=b""):
+    """The same file with another header or length, put together by hand."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    if header_changes:
+        header_changes(header)
+    text = json.dumps(header).encode()
+    body = struct.pack("<Q", len(text)) + text + data[8 + length :] + extra
+    path.write_bytes(body[:keep] if keep is not None else body)
+    return path
+
+
+def config_changes(**changes):
+    def change(header):
+        values = json.loads(header["__metadata__"]["config"]) | changes
+        header["__metadata__"]["config"] = json.dumps(values)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        (dict(keep=0), "cut short, or not a safetensors file"),
+        (dict(keep=5), "cut short, or not a safetensors file"),
+        (dict(keep=300), "cut short, or not a safetensors file"),
+        (dict(keep=-2), "cut short, or not a safetensors file"),
+        (dict(extra=b"12"), "cut short, or not a safetensors file"),
+        (dict(header_changes=lambda h: h.pop("__metadata__")), "not a checkpoint of this book"),
+        (
+            dict(header_changes=lambda h: h["__metadata__"].update(config="{")),
+            "'config' in its header cannot be used",
+        ),
+        (
+            dict(header_changes=lambda h: h["__metadata__"].update(config="[]")),
+            "'config' in its header cannot be used",
+        ),
+        (dict(header_changes=config_changes(heads=3)), "kv_heads is 2; it must divide"),
+        (dict(header_changes=config_changes(depth=3)), "unknown fields \\['depth'\\]"),
+        (dict(header_changes=config_changes(layers=3)), "lacks layers.2.*and 3 more$"),
+        (dict(header_changes=config_changes(layers=1)), "has no use for layers.1"),
+        (
+            dict(header_changes=config_changes(vocab=98)),
+            r"another shape for embedding.weight \[97, 32\] \(allowed is \[98, 32\]\)",
+        ),
+        (
+            dict(header_changes=lambda h: h["norm.weight"].update(dtype="I16")),
+            "norm.weight is stored as I16; allowed are F64, F32, F16, BF16",
+        ),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(checkpoint, how, message):
+    with pytest.raises(ValueError, match=message) as error:
+        loading.load(rewritten(checkpoint, **how))
+    assert str(checkpoint) in str(error.value)
+
+
+def test_what_is_no_file_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="no checkpoint 'targte'; allowed are target, draft, str"):
+        loading.load("targte")
+    with pytest.raises(ValueError, match="load_pretrained reads folders"):
+        loading.load(str(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"none.safetensors: there is no such file"):
+        loading.load(str(tmp_path / "none.safetensors"))
+    with pytest.raises(ValueError, match=r"does not end in .safetensors"):
+        loading.load(tmp_path / "weights.bin")
+    with pytest.raises(TypeError, match="path: 3 is a int; allowed are str and Path"):
+        loading.load(3)
+    with pytest.raises(ValueError, match=r"dtype: torch.int8; allowed are torch.float32"):
+        loading.load("target", dtype=torch.int8)
+    with pytest.raises(ValueError, match=r"does not end in .safetensors"):
+        loading.save(tiny.model(), tmp_path / "model.pt")
+
+
+# ---- published checkpoints -----------------------------------------------------------------------
+
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 5e5,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 24,
+}
+#: name -> (class of transformers, sizes that no tile divides)
+MODELS = {
+    "llama": ("Llama", dict(num_key_value_heads=2, rms_norm_eps=1e-5)),
+    "llama-without-groups": ("Llama", dict(num_key_value_heads=6, hidden_size=48)),
+    "llama-3.1": ("Llama", dict(num_key_value_heads=3, head_dim=10, rope_parameters=LLAMA3)),
+    "smollm": (
+        "Llama",
+        dict(
+            num_key_value_heads=2,
+            tie_word_embeddings=True,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e5},
+        ),
+    ),
+    "mistral": ("Mistral", dict(num_key_value_heads=2, head_dim=6, sliding_window=None)),
+    "qwen2": ("Qwen2", dict(num_key_value_heads=2)),
+    "qwen2-tied": ("Qwen2", dict(num_key_value_heads=1, tie_word_embeddings=True)),
+}
+
+
+def quiet():
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """name -> (folder with several shards, the model of transformers)."""
+    transformers = pytest.importorskip("transformers")
+    quiet()
+    made = {}
+    for seed, (name, (family, changes)) in enumerate(MODELS.items()):
+        sizes = dict(
+            hidden_size=36,
+            intermediate_size=50,
+            num_hidden_layers=3,
+            num_attention_heads=6,
+            vocab_size=101,
+            max_position_embeddings=70,
+        )
+        config = getattr(transformers, f"{family}Config")(**{**sizes, **changes})
+        config.pad_token_id = config.bos_token_id = config.eos_token_id = None
+        model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+        draw = torch.Generator().manual_seed(seed)
+        for weight in model.parameters():
+            # norms and biases too: a loader that forgot one must not pass
+            weight.data = torch.empty_like(weight).normal_(0.0, 0.3, generator=draw)
+        folder = tmp_path_factory.mktemp("published") / name
+        model.save_pretrained(folder, max_shard_size="15KB")
+        made[name] = folder, model
+    return made
+
+
+def tokens(seed=0, batch=3, time=70, vocab=101):
+    return torch.randint(0, vocab, (batch, time), generator=torch.Generator().manual_seed(seed))
+
+
+def in_double(model):
+    """The same model of transformers, its norms too: they would round to float32 inside."""
+    import copy
+
+    model = copy.deepcopy(model).double()
+    for part in model.modules():
+        if type(part).__name__.endswith("RMSNorm"):
+            part.forward = lambda x, norm=part: (
+                norm.weight * x / (x.square().mean(-1, keepdim=True) + norm.variance_epsilon).sqrt()
+            )
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_logits_equal_those_of_transformers(published, name):
+    folder, theirs = published[name]
+    assert len(list(folder.glob("*.safetensors"))) > 2
+    ours = loading.load_pretrained(folder)
+    with torch.no_grad():
+        difference = (ours(tokens()) - theirs(tokens()).logits).abs().max()
+        assert difference < 1e-4
+        precise = loading.load_pretrained(folder, dtype=torch.float64)
+        reference = in_double(theirs)(tokens()).logits
+        assert (precise(tokens()) - reference).abs().max() < 1e-10
+    assert reference.std() > 0.1  # the comparison has something to compare
+
+
+def test_one_file_without_an_index_reads_the_same(published, tmp_path):
+    folder, theirs = published["qwen2"]
+    theirs.save_pretrained(tmp_path)
+    assert not (tmp_path / "model.safetensors.index.json").exists()
+    one, many = loading.load_pretrained(str(tmp_path)), loading.load_pretrained(folder)
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), many.parameters(), strict=True))
+
+
+def test_weights_put_in_by_hand_give_the_logits_of_transformers(published):
+    """Without the loader: what the model computes, not how it is read."""
+    _, theirs = published["llama-3.1"]
+    config = ModelConfig(
+        **dict(layers=3, d_model=36, heads=6, kv_heads=3, head_dim=10, ffn=50, vocab=101),
+        context=70,
+        rope_theta=5e5,
+        norm_eps=1e-6,
+        tied_embeddings=False,
+        rope_scaling=RopeScaling(8.0, 1.0, 4.0, 24),
+    )
+    ours, source = Transformer(config), theirs.model
+    with torch.no_grad():
+        ours.embedding.weight.copy_(source.embed_tokens.weight)
+        ours.norm.weight.copy_(source.norm.weight)
+        ours.head.weight.copy_(theirs.lm_head.weight)
+        for a, b in zip(ours.layers, source.layers, strict=True):
+            a.attention_norm.weight.copy_(b.input_layernorm.weight)
+            a.ffn_norm.weight.copy_(b.post_attention_layernorm.weight)
+            a.attention.qkv.weight[:60].copy_(b.self_attn.q_proj.weight)
+            a.attention.qkv.weight[60:90].copy_(b.self_attn.k_proj.weight)
+            a.attention.qkv.weight[90:].copy_(b.self_attn.v_proj.weight)
+            a.attention.out.weight.copy_(b.self_attn.o_proj.weight)
+            a.ffn.gate_up.weight[:50].copy_(b.mlp.gate_proj.weight)
+            a.ffn.gate_up.weight[50:].copy_(b.mlp.up_proj.weight)
+            a.ffn.down.weight.copy_(b.mlp.down_proj.weight)
+        expected = in_double(theirs)(tokens(1)).logits
+        assert (ours.double()(tokens(1)) - expected).abs().max() < 1e-10
+
+
+def generated(theirs, prompt, count):
+    """The tokens that transformers adds greedily."""
+    out = theirs.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.int64),
+        max_new_tokens=count,
+        do_sample=False,
+    )
+    return out[0, len(prompt) :].tolist()
+
+
+@pytest.fixture(scope="module")
+def fifty(published):
+    """50 prompts with what transformers' generate, in float64, says next; and our model."""
+    folder, theirs = published["llama-3.1"]
+    theirs = in_double(theirs)
+    prompts = tiny.prompts(seed=7, count=50, longest=40, vocab=101)
+    answers = [generated(theirs, prompt, 12) for prompt in prompts]
+    assert len({tuple(answer) for answer in answers}) > 25  # they do not all say the same
+    return loading.load_pretrained(folder, dtype=torch.float64), prompts, answers
+
+
+def test_the_same_greedy_tokens_as_transformers_on_50_prompts(fifty):
+    model, prompts, answers = fifty
+    for prompt, answer in zip(prompts, answers, strict=True):
+        sequence = list(prompt)
+        for _ in answer:
+            sequence.append(int(model(torch.tensor(sequence))[-1].argmax()))
+        assert sequence[len(prompt) :] == answer
+
+
+@pytest.mark.parametrize("policy", ["continuous", "static"])
+def test_the_engine_says_the_same_greedy_tokens_as_transformers(fifty, policy):
+    serve = pytest.importorskip("helpers.serve.engine")
+    from helpers.serve.request import SamplingParams
+
+    model, prompts, answers = fifty
+    engine = serve.Engine(model, blocks=40, block_size=4, policy=policy, max_batch=7)
+    outputs = engine.generate(prompts, SamplingParams(max_tokens=12))
+    assert [list(output.tokens) for output in outputs] == answers
+    assert {output.finish for output in outputs} == {"length"}
+
+
+# ---- configurations ------------------------------------------------------------------------------
+
+PLAIN = {
+    "model_type": "llama",
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 97,
+    "max_position_embeddings": 128,
+}
+STRETCH = {key: value for key, value in LLAMA3.items() if key != "rope_theta"}
+
+
+def config_file(tmp_path, **changes):
+    values = {**PLAIN, **changes}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({k: v for k, v in values.items() if v is not Ellipsis}))
+    return path
+
+
+def test_a_sparse_old_file_gets_the_defaults_of_its_time(tmp_path):
+    config = loading.read_config(config_file(tmp_path))
+    assert (config.kv_heads, config.head_dim, config.rope_theta) == (4, 8, 10_000.0)
+    assert (config.norm_eps, config.tied_embeddings, config.qkv_bias) == (1e-6, False, False)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_theta": 5e5, "rope_scaling": STRETCH},
+        {"rope_theta": 5e5, "rope_scaling": {**STRETCH, "type": "llama3", "rope_type": ...}},
+        {"rope_parameters": LLAMA3},
+        {"rope_theta": 5e5, "rope_parameters": STRETCH},
+    ],
+)
+def test_both_styles_of_rotary_fields_mean_the_same(tmp_path, changes):
+    changes = {
+        key: {k: v for k, v in value.items() if v is not ...} if isinstance(value, dict) else value
+        for key, value in changes.items()
+    }
+    config = loading.read_config(config_file(tmp_path, **changes))
+    assert config.rope_theta == 5e5
+    assert config.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 24)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"rope_scaling": None, "attention_bias": False, "mlp_bias": False, "hidden_act": "silu"},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}},
+        {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": 128},
+        {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": None},
+    ],
+)
+def test_what_changes_nothing_is_accepted(tmp_path, changes):
+    assert loading.read_config(config_file(tmp_path, **changes)) == loading.read_config(
+        config_file(tmp_path)
+    )
+
+
+QWEN = {"model_type": "qwen2", "num_key_value_heads": 2}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sliding_window": 64},  # not switched on
+        {"sliding_window": 64, "use_sliding_window": False},
+        {"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 2},
+        {"sliding_window": 64, "use_sliding_window": True, "layer_types": ["full_attention"] * 2},
+    ],
+)
+def test_a_window_that_no_layer_uses_is_accepted(tmp_path, changes):
+    assert loading.read_config(config_file(tmp_path, **QWEN, **changes)).qkv_bias
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "model_type is 'gpt2'; allowed are llama, mistral, qwen2"),
+        ({"model_type": ...}, "model_type is None; allowed are"),
+        ({"hidden_act": "gelu"}, 'hidden_act is "gelu"; allowed is "silu" or "swish"'),
+        ({"attention_bias": True}, "attention_bias is true; allowed is false"),
+        ({"mlp_bias": True}, "mlp_bias is true; allowed is false"),
+        ({"partial_rotary_factor": 0.5}, "partial_rotary_factor is 0.5; allowed is 1"),
+        ({"quantization_config": {"bits": 4}}, 'quantization_config is {"bits": 4}; allowed is'),
+        ({"vocab_size": ...}, "lacks vocab_size"),
+        ({"hidden_size": "32"}, 'hidden_size is "32"; it must be a whole number'),
+        ({"num_attention_heads": 5}, "num_attention_heads is 5; without head_dim it must divide"),
+        ({"num_key_value_heads": 3}, "kv_heads is 3; it must divide heads"),
+        ({"rms_norm_eps": -1}, "norm_eps is -1; it must be a positive"),
+        ({"model_type": "qwen2"}, "lacks num_key_value_heads"),
+        ({"rope_scaling": {"type": "linear", "factor": 2.0}}, '"linear".*allowed are rope_type'),
+        ({"rope_scaling": {"factor": 2.0}}, "allowed are rope_type 'default' and 'llama3'"),
+        ({"rope_scaling": "llama3"}, "rope_scaling is 'llama3'; it must be an object or null"),
+        ({"rope_scaling": {"rope_type": "llama3"}}, "rope_scaling lacks factor, low_freq_factor"),
+        (
+            {"rope_parameters": {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0}},
+            "rope_parameters is .*yarn.*allowed are",
+        ),
+        (
+            {"rope_parameters": {"full_attention": {"rope_type": "default"}}},
+            "the same for all layers",
+        ),
+        (
+            {"rope_parameters": {"rope_type": "default", "partial_rotary_factor": 0.25}},
+            "rope_parameters.partial_rotary_factor is 0.25; allowed is 1",
+        ),
+        (
+            {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 64},
+            "sliding_window is 64; allowed is null, or one not shorter than .*128",
+        ),
+        (
+            {**QWEN, "sliding_window": 64, "use_sliding_window": True, "max_window_layers": 1},
+            "sliding_window is 64",
+        ),
+        (
+            {
+                **QWEN,
+                "sliding_window": 64,
+                "use_sliding_window": True,
+                "layer_types": ["full_attention", "sliding_attention"],
+            },
+            "sliding_window is 64",
+        ),
+    ],
+)
+def test_what_the_module_does_not_do_is_refused(tmp_path, changes, message):
+    path = config_file(tmp_path, **changes)
+    with pytest.raises(ValueError, match=message) as error:
+        loading.read_config(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+def test_a_configuration_that_is_no_json_object(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match=r"config.json: (not JSON|holds a list)"):
+        loading.load_pretrained(tmp_path)
+
+
+# ---- folders -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A published folder made without transformers: one file, tied, two layers."""
+    return folder_of(tmp_path, num_key_value_heads=2, tie_word_embeddings=True)
+
+
+def folder_of(tmp_path, change=None, **config):
+    from safetensors.torch import save_file
+
+    path = config_file(tmp_path, **config)
+    parts = loading._published_parts(loading.read_config(path))
+    tensors = {n: torch.ones(shape) for piece in parts.values() for n, shape in piece.items()}
+    if change:
+        change(tensors)
+    save_file(tensors, tmp_path / "model.safetensors")
+    return tmp_path
+
+
+def test_a_copied_head_and_old_rotary_frequencies_do_no_harm(tmp_path):
+    def change(tensors):
+        tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].clone()
+        tensors["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+
+    model = loading.load_pretrained(folder_of(tmp_path, change, tie_word_embeddings=True))
+    assert model.head.weight is model.embedding.weight
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("model.norm.weight"), "lacks model.norm.weight"),
+        (lambda t: t.update(extra=torch.ones(1)), r"has no use for extra \[1\]"),
+        (
+            lambda t: t.update({"model.layers.1.self_attn.q_proj.bias": torch.ones(32)}),
+            "has no use for model.layers.1.self_attn.q_proj.bias",
+        ),
+        (
+            lambda t: t.update({"model.norm.weight": torch.ones(31)}),
+            r"another shape for model.norm.weight \[31\] \(allowed is \[32\]\)",
+        ),
+        (
+            lambda t: t.update({"model.norm.weight": torch.ones(32, dtype=torch.int8)}),
+            "model.norm.weight is stored as I8; allowed are F64, F32, F16, BF16",
+        ),
+        (
+            lambda t: t.update({"lm_head.weight": torch.zeros(97, 32)}),
+            "lm_head.weight is not a copy",
+        ),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(tmp_path, change, message):
+    with pytest.raises(ValueError, match=message) as error:
+        loading.load_pretrained(folder_of(tmp_path, change, tie_word_embeddings=True))
+    assert str(tmp_path) in str(error.value)
+
+
+def test_folders_that_lack_something(folder):
+    with pytest.raises(FileNotFoundError, match=r"there is no folder .*; download"):
+        loading.load_pretrained("someone/some-model")
+    weights = folder / "model.safetensors"
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-1])
+    with pytest.raises(ValueError, match=r"model.safetensors: cut short"):
+        loading.load_pretrained(folder)
+    weights.rename(folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model.bin is in a form that"):
+        loading.load_pretrained(folder)
+    index = folder / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "one.safetensors"}}))
+    with pytest.raises(FileNotFoundError, match=r"one.safetensors: there is no such file"):
+        loading.load_pretrained(folder)
+    index.write_text(json.dumps({"weight_map": {"a": "../one.safetensors"}}))
+    with pytest.raises(ValueError, match=r"'../one.safetensors' is not the name of a file"):
+        loading.load_pretrained(folder)
+    index.write_text("{}")
+    with pytest.raises(ValueError, match="weight_map is missing or empty"):
+        loading.load_pretrained(folder)
+    (folder / "config.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"config.json: there is no such file"):
+        loading.load_pretrained(folder)
+
+
+def test_a_tensor_in_two_shards_is_refused(folder):
+    for name in ("a.safetensors", "b.safetensors"):
+        (folder / name).write_bytes((folder / "model.safetensors").read_bytes())
+    index = {"weight_map": {"a": "a.safetensors", "b": "b.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(ValueError, match=r"b.safetensors: .* is in another shard too"):
+        loading.load_pretrained(folder)
+
+
+def test_published_parts_count_the_catalogs_parameters():
+    """The names and shapes asked of a real folder add up to the model's parameters."""
+    for name in ("llama-3.1-8b", "qwen2.5-0.5b", "mistral-7b-v0.3"):
+        parts = loading._published_parts(ModelConfig.from_catalog(name))
+        shapes = [shape for piece in parts.values() for shape in piece.values()]
+        assert sum(torch.Size(s).numel() for s in shapes) == catalog.model(name).parameters
