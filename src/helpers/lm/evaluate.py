@@ -97,8 +97,9 @@ def document_bits(
     streams = [np.array([end, *tokens], dtype=np.int64) for tokens in documents]
     for number, stream in enumerate(streams):
         if stream.min() < 0 or stream.max() >= model.config.vocab:
+            token = stream.min() if stream.min() < 0 else stream.max()
             raise ValueError(
-                f"documents[{number}] holds token {stream.max()}; the model knows 0 to "
+                f"documents[{number}] holds token {token}; the model knows 0 to "
                 f"{model.config.vocab - 1}"
             )
     jobs = [
