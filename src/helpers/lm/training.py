@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helpers.lm import optimizers, text, tokenizer
+from helpers.lm import datacard, optimizers, text, tokenizer
 from helpers.lm.model import Transformer
 from helpers.lm.recipes import Recipe
 from helpers.lm.windows import Windows
@@ -78,6 +78,11 @@ class Validation:
         return nats / math.log(2) / self.bytes
 
 
+def collect(name: str) -> text.Corpus:
+    """The text a recipe names, from the running Python."""
+    return text.corpus() if name == "corpus" else text.split(text.stranger_documents())
+
+
 def fast_arithmetic(device: torch.device):
     """Products of matrices in bf16, sums and weights in float32 (chapter 4 says why it works)."""
     return torch.autocast(device.type, torch.bfloat16)
@@ -96,11 +101,13 @@ class Run:
         Let torch join elementwise steps into one (a third faster on a CPU; needs a C++ compiler).
     teacher : Transformer, optional
         Needed if the recipe names one.
+    corpus : text.Corpus, optional
+        What the recipe's ``text`` names, collected from the running Python, unless given.
 
     Raises
     ------
     ValueError
-        The folder holds a run of another recipe, or the teacher is missing.
+        The folder holds a run of another recipe or on another text, or the teacher is missing.
     """
 
     def __init__(
@@ -110,15 +117,15 @@ class Run:
         device: str = "cpu",
         compile: bool = False,
         teacher: Transformer | None = None,
+        corpus: text.Corpus | None = None,
     ):
         if recipe.teacher and teacher is None:
             raise ValueError(f"teacher is None; this recipe distils from {recipe.teacher!r}")
         self.recipe, self.folder = recipe, Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         coder = tokenizer.load()
-        corpus = text.corpus()
-        if recipe.text == "names":
-            corpus = text.split(text.stranger_documents())
+        corpus = corpus or collect(recipe.text)
+        self.fingerprint = datacard.fingerprint(corpus.train)
         context = recipe.config.context
         encoded = coder.encode_many([d.text for d in corpus.train])
         self.windows = Windows(encoded, context, coder.end, recipe.seed)
@@ -143,10 +150,14 @@ class Run:
             raise ValueError(
                 f"{self.path} is no saved run ({type(error).__name__}); remove it to start anew"
             ) from error
-        if known != self.recipe.to_dict():
-            raise ValueError(
-                f"{self.path} holds a run of another recipe; choose another folder or remove it"
-            )
+        for what, here, there in (
+            ("by another recipe", self.recipe.to_dict(), known),
+            ("on another text (another Python?)", self.fingerprint, state["text"]),
+        ):
+            if here != there:
+                raise ValueError(
+                    f"{self.path} holds a run {what}; choose another folder or remove it"
+                )
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
@@ -157,6 +168,7 @@ class Run:
         """Write all that the next step needs; whoever reads sees the old file or the new one."""
         state = {
             "recipe": self.recipe.to_dict(),
+            "text": self.fingerprint,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,

@@ -1,0 +1,214 @@
+"""Training: the batches, the schedule, and that a killed run ends like one that was not."""
+
+from __future__ import annotations
+
+import math
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import tiny
+from helpers.lm import training
+from helpers.lm.optimizers import build, learning_rate_factor
+from helpers.lm.recipes import RECIPES, Recipe
+from helpers.lm.text import Corpus, Document
+from helpers.lm.windows import Windows
+
+SMALL = Recipe(
+    tiny.config(vocab=4096, context=32), "corpus", steps=12, windows=2, learning_rate=0.01
+)
+
+
+def small_corpus() -> Corpus:
+    """A few hundred tokens of text that this test makes."""
+    lines = [f"def number_{n}():\n    return {n * n}\n" for n in range(60)]
+    documents = tuple(
+        Document(f"d{n}", "".join(lines[n : n + 15]), "source") for n in range(0, 60, 5)
+    )
+    return Corpus(train=documents[:-2], validation=documents[-2:-1], held_out=documents[-1:])
+
+
+# ---- windows ------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.lists(st.integers(1, 500), max_size=40), min_size=1, max_size=8),
+    st.integers(1, 17),
+    st.integers(0, 99),
+)
+def test_an_epoch_shows_each_token_at_most_once_and_leaves_less_than_a_window(rows, length, seed):
+    total = sum(map(len, rows)) + len(rows)
+    if total - 1 < length:
+        with pytest.raises(ValueError, match="length"):
+            Windows(rows, length, end=0, seed=seed)
+        return
+    windows = Windows(rows, length, end=0, seed=seed)
+    taken = windows.take(0, windows.per_epoch)
+    inputs = Counter(taken[:, :-1].ravel().tolist())
+    there = Counter(token for row in rows for token in [0, *row])
+    assert not inputs - there
+    assert total - inputs.total() <= length
+    assert taken.shape == (windows.per_epoch, length + 1)
+
+
+def test_windows_depend_on_seed_and_number_only():
+    rows = [list(range(1, 90)), list(range(100, 150)), [7] * 30]
+    one, other = (Windows(rows, 8, end=0, seed=3) for _ in range(2))
+    far = one.take(60, 5)
+    other.take(0, 50)
+    assert np.array_equal(far, other.take(60, 5))
+    assert not np.array_equal(far, Windows(rows, 8, end=0, seed=4).take(60, 5))
+    epochs = [one.take(e * one.per_epoch, one.per_epoch) for e in range(2)]
+    assert not np.array_equal(*epochs)
+
+
+def test_inputs_and_targets_are_neighbours_in_the_text():
+    rows = [list(range(1, 200))]
+    taken = Windows(rows, 16, end=0).take(0, 12)
+    steps = taken[:, 1:] - taken[:, :-1]
+    # but where the row wraps round through the end token
+    assert ((steps == 1) | (taken[:, 1:] == 0) | (taken[:, :-1] == 0)).all()
+
+
+# ---- schedule, loss, optimizers -----------------------------------------------------------------
+
+
+def test_the_steady_part_of_the_schedule_does_not_know_how_long_the_run_is():
+    short, long = ([learning_rate_factor(s, n) for s in range(60)] for n in (100, 1000))
+    assert short == long
+    assert learning_rate_factor(999, 1000) == pytest.approx(1 / 400)
+    with pytest.raises(ValueError, match="step is 100"):
+        learning_rate_factor(100, 100)
+
+
+def test_distillation_loss_is_the_divergence_and_zero_at_the_teacher():
+    draw = torch.Generator().manual_seed(1)
+    student, teacher = torch.randn(2, 2, 3, 11, generator=draw, dtype=torch.float64)
+    targets = torch.zeros(2, 3, dtype=torch.long)
+    p, q = (x.reshape(-1, 11).softmax(-1) for x in (teacher, student))
+    expected = (p * (p / q).log()).sum(-1).mean()
+    assert training.next_token_loss(student, targets, teacher).item() == pytest.approx(
+        expected.item(), rel=1e-5
+    )
+    assert training.next_token_loss(teacher, targets, teacher).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_each_weight_has_exactly_one_optimizer():
+    model = tiny.model(dtype=torch.float32, tied_embeddings=True)
+    held = [id(p) for o in build(model, 0.01, 0.1) for g in o.param_groups for p in g["params"]]
+    assert sorted(held) == sorted(id(p) for p in model.parameters())
+
+
+def test_a_recipe_of_the_book_counts_what_it_shows():
+    for recipe in RECIPES.values():
+        shown = sum(recipe.windows * recipe.config.context for _ in range(recipe.steps))
+        assert recipe.tokens == shown
+        assert {recipe.length(0), recipe.length(recipe.steps - 1)} == {512, 1024}
+    assert RECIPES["draft"].config == RECIPES["stranger"].config
+    assert RECIPES["draft"].config.vocab == RECIPES["target"].config.vocab
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("text", "novels"), ("steps", 0), ("windows", -1), ("cool_down", 1.5)]
+)
+def test_a_wrong_recipe_names_its_field(field, value):
+    with pytest.raises(ValueError, match=f"{field} is {value!r}"):
+        replace(SMALL, **{field: value})
+
+
+# ---- runs ---------------------------------------------------------------------------------------
+
+
+def test_training_starts_at_ln_v_and_learns(tmp_path):
+    run = training.Run(replace(SMALL, steps=40), tmp_path, corpus=small_corpus())
+    before = run.validation.bits_per_byte(run.model)
+    first = run.advance()
+    assert first == pytest.approx(math.log(4096), rel=0.03)
+    lines = []
+    run.finish(measure_every=10, tell=lines.append)
+    assert [point[0] for point in run.curve] == [10, 20, 30, 40] and len(lines) == 4
+    assert run.curve[-1][1] < 0.8 * first
+    assert run.curve[-1][2] < 0.8 * before
+
+
+SCRIPT = """
+import sys, time
+import torch
+sys.path[:0] = {paths!r}
+torch.set_num_threads(1)
+from test_lm_training import SMALL, small_corpus
+from helpers.lm import training
+run = training.Run(SMALL, sys.argv[1], corpus=small_corpus())
+advance = training.Run.advance
+def slow(self):
+    loss = advance(self)
+    print(self.step, flush=True)
+    time.sleep(0.05)
+    return loss
+training.Run.advance = slow
+run.finish(save_every_s=0.0, measure_every=5)
+"""
+
+
+def test_a_run_killed_at_any_moment_ends_like_one_that_was_not(tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = training.Run(SMALL, tmp_path / "whole", corpus=small_corpus())
+        whole.finish(measure_every=5, tell=lambda line: None)
+        script = SCRIPT.format(paths=[str(Path(__file__).parents[1]), str(Path(__file__).parent)])
+        command = [sys.executable, "-c", script, str(tmp_path / "killed")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for line in process.stdout:  # kill it in the middle of a later step
+                if line.startswith("6"):
+                    time.sleep(0.02)
+                    process.send_signal(signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL
+        rest = training.Run(SMALL, tmp_path / "killed", corpus=small_corpus())
+        assert 5 <= rest.step < SMALL.steps
+        rest.finish(measure_every=5, tell=lambda line: None)
+    finally:
+        torch.set_num_threads(threads)
+    for (name, one), other in zip(
+        whole.model.state_dict().items(), rest.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, other), name
+    assert [point[:3] for point in whole.curve] == [point[:3] for point in rest.curve]
+
+
+def test_a_folder_with_another_run_is_refused(tmp_path):
+    corpus = small_corpus()
+    run = training.Run(SMALL, tmp_path, corpus=corpus)
+    run.save()
+    with pytest.raises(ValueError, match="another recipe"):
+        training.Run(replace(SMALL, seed=1), tmp_path, corpus=corpus)
+    with pytest.raises(ValueError, match="another text"):
+        training.Run(SMALL, tmp_path, corpus=replace(corpus, train=corpus.train[1:]))
+    run.path.write_bytes(run.path.read_bytes()[:1000])
+    with pytest.raises(ValueError, match="is no saved run"):
+        training.Run(SMALL, tmp_path, corpus=corpus)
+
+
+def test_distilling_needs_a_teacher_and_comes_near_it(tmp_path):
+    recipe = replace(SMALL, teacher="target", steps=30)
+    with pytest.raises(ValueError, match="teacher is None"):
+        training.Run(recipe, tmp_path, corpus=small_corpus())
+    teacher = tiny.model(seed=5, dtype=torch.float32, vocab=4096, context=32)
+    run = training.Run(recipe, tmp_path, corpus=small_corpus(), teacher=teacher)
+    first = run.advance()
+    run.finish(measure_every=30, tell=lambda line: None)
+    assert run.losses == [] and run.curve[-1][1] < first
+    assert torch.equal(
+        teacher.head.weight, tiny.model(5, torch.float32, vocab=4096, context=32).head.weight
+    )
