@@ -14,7 +14,7 @@ from scipy import stats
 
 from helpers.serve.detokenizer import Detokenizer
 from helpers.serve.request import RequestError, SamplingParams
-from helpers.serve.sampling import draw, probabilities, sample
+from helpers.serve.sampling import draw, new_generator, probabilities, sample
 
 settings_ = settings(max_examples=150)
 
@@ -133,7 +133,7 @@ BAD = {
     "temperature": [-0.1, float("nan"), float("inf"), "1", None, True],
     "top_k": [0, -3, 2.0, "5", True],
     "top_p": [0, 0.0, -0.5, 1.01, float("nan"), "0.5"],
-    "seed": [-1, 0.5, 2**63, "7"],
+    "seed": [-1, 0.5, 2**32, "7"],
     "stop": ["", ("a", ""), (3,), 3, None, {"a"}],
     "stop_tokens": [(97,), (-1,), (1.0,), 5, "a", None],
     "n": [0, -1, 1.5, None],
@@ -146,6 +146,14 @@ BAD = {
 def test_a_bad_value_is_named(name, value):
     with pytest.raises(RequestError, match=name):
         SamplingParams(**{name: value}).check(vocab=97)
+
+
+def test_every_allowed_seed_is_told_apart():
+    firsts = [
+        torch.rand(1, generator=new_generator(SamplingParams(seed=seed), 0)).item()
+        for seed in (0, 1, 2**31, 2**32 - 1)
+    ]
+    assert len(set(firsts)) == 4
 
 
 def test_good_values_pass():

@@ -32,7 +32,7 @@ class Detokenizer:
     ...     def token_bytes(self, token): return bytes([token])
     >>> detokenizer = Detokenizer(Bytes(), stop=["\\n\\n"])
     >>> [detokenizer.push(byte) for byte in "né\\n!\\n\\nx".encode()]
-    ['n', '', 'é', '', '\\n!', '', '']
+    ['n', '', 'é', '', '\\n!', '', '', '']
     >>> detokenizer.stopped, detokenizer.text
     (True, 'né\\n!')
     """

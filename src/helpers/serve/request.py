@@ -41,7 +41,8 @@ class SamplingParams:
     top_p : float, optional
         Sample among the fewest tokens that hold this share of the probability, above 0, at most 1.
     seed : int, optional
-        Of this request's own generator; the engine's seed and the request's number unless given.
+        Of this request's own generator, below 2**32, for torch's generator on the CPU takes no more
+        of it; made of the engine's seed and the request's number unless given.
     stop : str or sequence of str
         Stop where the text first holds one of these; the text ends before it.
     stop_tokens : sequence of int
@@ -88,8 +89,8 @@ class SamplingParams:
                 raise RequestError(
                     f"{name} is {value!r}; it must be a whole number, {least} or more"
                 )
-        if self.seed is not None and self.seed + self.n > 2**63:
-            raise RequestError(f"seed is {self.seed}; with n it must stay below 2**63")
+        if self.seed is not None and self.seed + self.n > 2**32:
+            raise RequestError(f"seed is {self.seed}; with n it must stay below 2**32")
         if not (_number(self.temperature) and self.temperature >= 0):
             raise RequestError(
                 f"temperature is {self.temperature!r}; it must be a finite number, 0 or more"
