@@ -122,6 +122,11 @@ def compare(card: dict, corpus: text.Corpus) -> list[str]:
     -------
     list of str
         One line for each split that differs; empty where the text is the same to the byte.
+
+    Notes
+    -----
+    Besides the Python version, the modules it was built with make a difference, and a notebook's
+    kernel, which puts its own ``input`` in place of the built-in one, some hundred bytes.
     """
     lines = []
     for name in text.SPLITS:

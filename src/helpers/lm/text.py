@@ -6,7 +6,7 @@ topic
     each entry of ``pydoc_data.topics`` (the language reference as ``help()`` shows it);
 source
     each ``.py`` file of the standard library's folder and its packages, without the folders in
-    `SKIPPED_FOLDERS`, and without tables (more than half of the lines in long literals, see
+    `SKIPPED_FOLDERS` and without tables (more than half of the lines in long literals, see
     `is_table`);
 docstring
     one document for each module written in C: the docstrings of the module, its functions, its
@@ -23,6 +23,7 @@ import ast
 import hashlib
 import importlib
 import inspect
+import os
 import re
 import sys
 import sysconfig
@@ -47,7 +48,7 @@ DUPLICATE_SHARE = 0.4  # a document with more of its words copied than this is d
 LONGEST_COPY_WORDS = 60  # a longer copied passage is cut out of a document that stays
 
 SPLITS = ("train", "validation", "held_out")
-SPLIT_SEED = 0  # the smallest with 2% of each kind's bytes, and some topics, in both small splits
+SPLIT_SEED = 0  # the smallest that gives both small splits 2% of the bytes of every kind
 VALIDATION_PERCENT = 4
 HELD_OUT_PERCENT = 6
 
@@ -94,7 +95,7 @@ def sources(folder: Path | None = None) -> list[Document]:
     Returns
     -------
     list of Document
-        None, with a warning, where the running Python ships its library zipped or compiled.
+        Empty, with a warning, where the running Python ships its library zipped or compiled.
 
     Raises
     ------
@@ -103,18 +104,15 @@ def sources(folder: Path | None = None) -> list[Document]:
     """
     asked, folder = folder, Path(folder or sysconfig.get_path("stdlib"))
     found = []
-    for path in sorted(folder.rglob("*.py")):
-        parts = path.relative_to(folder).parts
-        # "site-packages", "lib-dynload", "config-3.11-...": a folder with a hyphen is no package
-        if any(p in SKIPPED_FOLDERS or not p.isidentifier() for p in parts[:-1]):
-            continue
+    for path in source_files(folder):
         try:
             with tokenize.open(path) as file:  # obeys the file's own coding line
                 text = clean(file.read())
         except (SyntaxError, UnicodeDecodeError, OSError):
             continue  # unreadable as Python text: nothing to learn from
         if not is_table(text):
-            found.append(Document("source/" + "/".join(parts), text, "source"))
+            name = "source/" + path.relative_to(folder).as_posix()
+            found.append(Document(name, text, "source"))
     if not found and asked:
         raise FileNotFoundError(f"folder: no Python source that counts under {folder}")
     if not found:
@@ -125,6 +123,14 @@ def sources(folder: Path | None = None) -> list[Document]:
             stacklevel=2,
         )
     return found
+
+
+def source_files(folder: Path) -> Iterator[Path]:
+    """Python files below a folder, without the folders that do not count."""
+    for here, folders, files in os.walk(folder):
+        # "site-packages", "lib-dynload", "config-3.11-...": a folder with a hyphen is no package
+        folders[:] = sorted(f for f in folders if f.isidentifier() and f not in SKIPPED_FOLDERS)
+        yield from (Path(here, name) for name in sorted(files) if name.endswith(".py"))
 
 
 def docstrings() -> list[list[str]]:
