@@ -202,7 +202,7 @@ def test_a_seed_decides_the_first_weights():
     pairs = list(zip(one.parameters(), same.parameters(), other.parameters(), strict=True))
     assert all(torch.equal(a, b) for a, b, _ in pairs)
     assert not any(torch.equal(a, c) for a, _, c in pairs if a.dim() == 2)
-    assert abs(float(one.layers[0].ffn.gate_up.weight.std()) - 0.02) < 0.002
+    assert abs(float(one.layers[0].ffn.gate_up.weight.detach().std()) - 0.02) < 0.002
 
 
 # ---- counts --------------------------------------------------------------------------------------
