@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .ops import floor, minimum
+from .ops import ceil, floor, minimum
 from .registry import formula
-from .symbols import amount, rate
+from .symbols import amount, count, rate
 
 
 @formula(
@@ -63,6 +63,43 @@ def mla_kv_bytes_per_token(layers, kv_rank, rope_dim, bytes_per_element):
 )
 def kv_cache_bytes(bytes_per_token, tokens, batch):
     return bytes_per_token * tokens * batch
+
+
+@formula(
+    meaning="blocks that the KV cache of one sequence takes",
+    symbol=r"n_\text{blocks}",
+    unit="1",
+    worked={"tokens": 1000, "block_size": 16, "result": 63},
+    symbols={
+        "tokens": amount("T", "token", "tokens of the sequence in the cache"),
+        "block_size": count("b", "tokens in a block", "token"),
+    },
+    valid="a paged cache, nothing shared with other sequences; the last block may be part empty",
+    source="kwon-2023",
+    where="Sec. 4.1",
+    chapter="kv-cache",
+)
+def kv_blocks(tokens, block_size):
+    return ceil(tokens / block_size)
+
+
+@formula(
+    meaning="memory of a paged KV cache",
+    symbol=r"Q_\text{kv}",
+    unit="B",
+    worked={"bytes_per_token": 131_072, "blocks": 1000, "block_size": 16, "result": 2_097_152_000},
+    symbols={
+        "bytes_per_token": rate(r"q_\text{kv}", "B", "bytes of KV cache per token"),
+        "blocks": amount(r"n_\text{blocks}", "1", "blocks of the cache, used and free"),
+        "block_size": count("b", "tokens in a block", "token"),
+    },
+    valid="blocks are reserved when the server starts; block tables not counted",
+    source="kwon-2023",
+    where="the definition",
+    chapter="kv-cache",
+)
+def paged_kv_cache_bytes(bytes_per_token, blocks, block_size):
+    return bytes_per_token * blocks * block_size
 
 
 @formula(
