@@ -181,9 +181,9 @@ def test_any_load_is_served_soundly(asked, leaves, blocks, block_size, prefix_ca
             drive.steps += 1
     drive.check_state()
     drive.run()
-    assert all(
-        r.generated == r.limit for r in drive.requests if r.finish != "abort"
-    ), "every request gets all its tokens"
+    assert all(r.generated == r.limit for r in drive.requests if r.finish != "abort"), (
+        "every request gets all its tokens"
+    )
 
 
 def test_few_blocks_preempt_the_youngest_and_all_still_finish():

@@ -1,0 +1,413 @@
+"""What the engine's ideas are worth: each measured against going without, in one run.
+
+A :class:`Contest` times two ways to the same tokens in turns, so that a machine that slows down
+slows both, and gives the ratio of each pair of samples. Three questions are asked of a model:
+
+- decoding at batch 1 and 16, against ``generate`` of transformers with the same weights;
+- with the cache against without, where every token costs a pass over all before it;
+- continuous against static batching, on requests of very different lengths.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from helpers.bench.environment import Environment, current_environment
+from helpers.bench.timing import Measurement, quantile, round_significant
+
+COMMAND = "python -m helpers.bench.serving"
+
+
+class Contest(BaseModel):
+    """Two ways to the same tokens, timed in turns.
+
+    Attributes
+    ----------
+    name : str
+        What was compared.
+    tokens : int
+        Tokens that each way generated in one call.
+    ours, other : Measurement
+        Seconds per call; sample ``i`` of one was taken right beside sample ``i`` of the other.
+    wanted : float
+        Ratio that the engine should reach.
+
+    Examples
+    --------
+    >>> contest = Contest(name="x", tokens=10, wanted=1.5,
+    ...                   ours=Measurement(name="fast", samples_s=(1.0, 2.0, 1.0)),
+    ...                   other=Measurement(name="slow", samples_s=(2.0, 5.0, 1.8)))
+    >>> contest.ratios, contest.ratio, contest.tokens_per_s
+    ((2.0, 2.5, 1.8), 2.0, (10.0, 5.0))
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    tokens: int = Field(ge=1)
+    ours: Measurement
+    other: Measurement
+    wanted: float = Field(gt=0)
+
+    @property
+    def ratios(self) -> tuple[float, ...]:
+        """How many times faster ours was, pair by pair."""
+        pairs = zip(self.ours.samples_s, self.other.samples_s, strict=True)
+        return tuple(other / ours for ours, other in pairs)
+
+    @property
+    def ratio(self) -> float:
+        """Median of the ratios."""
+        return quantile(self.ratios, 0.5)
+
+    @property
+    def tokens_per_s(self) -> tuple[float, float]:
+        """Median rate of ours and of the other."""
+        return self.tokens / self.ours.median_s, self.tokens / self.other.median_s
+
+    def __str__(self) -> str:
+        ours, other = self.tokens_per_s
+        return (
+            f"{self.name}: {self.ours.name} {ours:,.0f} token/s, {self.other.name} {other:,.0f}"
+            f" token/s, ratio {self.ratio:.2f} ({min(self.ratios):.2f} to {max(self.ratios):.2f},"
+            f" {len(self.ratios)} samples; wanted {self.wanted})"
+        )
+
+
+def contest(
+    name: str,
+    ours: tuple[str, Callable[[], int]],
+    other: tuple[str, Callable[[], int]],
+    *,
+    wanted: float,
+    samples: int = 5,
+) -> Contest:
+    """Time two ways in turns, the first of each pair changing from pair to pair.
+
+    Parameters
+    ----------
+    name : str
+    ours, other : tuple of str and callable
+        Name and call; the call returns how many tokens it generated.
+    wanted : float
+    samples : int
+        At least 1; each is one call, for such a call lasts long enough for any clock.
+
+    Raises
+    ------
+    ValueError
+        If the two did not generate the same number of tokens.
+    """
+    import torch
+
+    times: tuple[list[float], list[float]] = ([], [])
+    counts = set()
+    for turn in range(samples + 1):  # the first is to warm up, and is not kept
+        for which in (0, 1) if turn % 2 else (1, 0):
+            gc.collect()
+            start = time.perf_counter()
+            counts.add((ours, other)[which][1]())
+            if turn:
+                times[which].append(round_significant(time.perf_counter() - start))
+    if len(counts) != 1:
+        raise ValueError(f"{name}: the calls generated different numbers of tokens: {counts}")
+    threads = torch.get_num_threads()
+    first, second = (
+        Measurement(name=way, samples_s=tuple(seconds), threads=threads)
+        for (way, _), seconds in zip((ours, other), times, strict=True)
+    )
+    return Contest(name=name, tokens=counts.pop(), ours=first, other=second, wanted=wanted)
+
+
+# ---- the three questions -----------------------------------------------------------------------
+
+
+def as_llama(model: Any) -> Any:
+    """The same weights in the module of transformers, attending by the same torch function.
+
+    Parameters
+    ----------
+    model : helpers.lm.model.Transformer
+        Without a stretched rotary embedding.
+
+    Returns
+    -------
+    transformers.LlamaForCausalLM
+    """
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    c = model.config
+    if c.rope_scaling is not None or c.qkv_bias:
+        raise ValueError("model: rope_scaling and qkv_bias are not carried over to transformers")
+    config = LlamaConfig(
+        num_hidden_layers=c.layers,
+        hidden_size=c.d_model,
+        num_attention_heads=c.heads,
+        num_key_value_heads=c.kv_heads,
+        head_dim=c.head_dim,
+        intermediate_size=c.ffn,
+        vocab_size=c.vocab,
+        max_position_embeddings=c.context,
+        rope_theta=c.rope_theta,
+        rms_norm_eps=c.norm_eps,
+        tie_word_embeddings=c.tied_embeddings,
+        bos_token_id=None,
+        eos_token_id=None,
+        attn_implementation="sdpa",
+    )
+    llama = LlamaForCausalLM(config).to(model.dtype).to(model.device).eval()
+    weights = {
+        "model.embed_tokens.weight": model.embedding.weight,
+        "model.norm.weight": model.norm.weight,
+        "lm_head.weight": model.head.weight,
+    }
+    q_rows, kv_rows = c.heads * c.head_dim, c.kv_heads * c.head_dim
+    for index, layer in enumerate(model.layers):
+        at = f"model.layers.{index}."
+        q, k, v = layer.attention.qkv.weight.split((q_rows, kv_rows, kv_rows))
+        gate, up = layer.ffn.gate_up.weight.split((c.ffn, c.ffn))
+        for name, weight in (
+            ("input_layernorm", layer.attention_norm.weight),
+            ("self_attn.q_proj", q),
+            ("self_attn.k_proj", k),
+            ("self_attn.v_proj", v),
+            ("self_attn.o_proj", layer.attention.out.weight),
+            ("post_attention_layernorm", layer.ffn_norm.weight),
+            ("mlp.gate_proj", gate),
+            ("mlp.up_proj", up),
+            ("mlp.down_proj", layer.ffn.down.weight),
+        ):
+            weights[f"{at}{name}.weight"] = weight
+    with torch.no_grad():
+        llama.load_state_dict(weights, strict=True)
+    return llama
+
+
+def _prompts(model: Any, lengths: Sequence[int], seed: int = 0) -> list[list[int]]:
+    draw = random.Random(seed)
+    return [[draw.randrange(model.config.vocab) for _ in range(length)] for length in lengths]
+
+
+def decode_against_transformers(
+    model: Any,
+    batch: int,
+    *,
+    prompt: int = 16,
+    tokens: int = 128,
+    samples: int = 5,
+    llama: Any = None,
+) -> Contest:
+    """Greedy decoding of a batch: our engine, and ``generate`` of transformers with its cache.
+
+    Parameters
+    ----------
+    model : helpers.lm.model.Transformer
+    batch : int
+        Prompts of the same length, which suits transformers: it need not pad.
+    prompt, tokens : int
+        Length of each prompt and of each answer.
+    samples : int
+    llama : transformers.LlamaForCausalLM, optional
+        From :func:`as_llama`.
+    """
+    import torch
+
+    from helpers.serve.engine import Engine
+    from helpers.serve.request import SamplingParams
+
+    llama = as_llama(model) if llama is None else llama
+    prompts = _prompts(model, [prompt] * batch)
+    inputs = torch.tensor(prompts, device=model.device)
+    mask = torch.ones_like(inputs)
+    engine = Engine(model, max_batch=batch, prefix_caching=False)
+    params = SamplingParams(max_tokens=tokens)
+
+    def ours() -> int:
+        return sum(len(output.tokens) for output in engine.generate(prompts, params))
+
+    def theirs() -> int:
+        with torch.inference_mode():
+            out = llama.generate(
+                inputs,
+                attention_mask=mask,
+                max_new_tokens=tokens,
+                do_sample=False,
+                use_cache=True,
+                pad_token_id=0,
+            )
+        return (out.shape[1] - prompt) * batch
+
+    return contest(
+        f"decode at batch {batch}",
+        ("this engine", ours),
+        ("transformers", theirs),
+        wanted=1.5,
+        samples=samples,
+    )
+
+
+def cache_against_none(
+    model: Any, *, prompt: int = 16, tokens: int = 512, samples: int = 3
+) -> Contest:
+    """One answer with the cache, and with a pass over the whole text for each token."""
+    import torch
+
+    from helpers.serve.engine import Engine
+    from helpers.serve.request import SamplingParams
+
+    (start,) = _prompts(model, [prompt])
+    engine = Engine(model, max_batch=1, prefix_caching=False)
+    params = SamplingParams(max_tokens=tokens)
+
+    def with_cache() -> int:
+        return len(engine.generate([start], params)[0].tokens)
+
+    def without() -> int:
+        text = torch.tensor(start, device=model.device)
+        with torch.inference_mode():
+            for _ in range(tokens):
+                last = model.hidden(text)[-1:]  # [T, C] -> [1, C]
+                text = torch.cat((text, model.logits(last).argmax(-1)))
+        return len(text) - prompt
+
+    return contest(
+        f"{tokens} tokens, cache",
+        ("with", with_cache),
+        ("without", without),
+        wanted=5.0,
+        samples=samples,
+    )
+
+
+def skewed_lengths(
+    count: int, *, median: int = 32, sigma: float = 1.0, most: int = 384, seed: int = 0
+) -> list[int]:
+    """Answer lengths as a service sees them: many short, a few long (log-normal, cut at ``most``).
+
+    Examples
+    --------
+    >>> lengths = skewed_lengths(1000)
+    >>> sorted(lengths)[500], max(lengths)
+    (33, 384)
+    """
+    draw = random.Random(seed)
+    lengths = (draw.lognormvariate(math.log(median), sigma) for _ in range(count))
+    return [max(1, min(most, round(length))) for length in lengths]
+
+
+def continuous_against_static(
+    model: Any, *, requests: int = 64, max_batch: int = 16, samples: int = 5, seed: int = 0
+) -> Contest:
+    """The same requests, all there at the start, under both policies."""
+    from helpers.serve.engine import Engine
+    from helpers.serve.request import SamplingParams
+
+    draw = random.Random(seed)
+    prompts = _prompts(model, [draw.randint(8, 48) for _ in range(requests)], seed)
+    most = min(384, model.config.context - 48)
+    params = [
+        SamplingParams(max_tokens=length)
+        for length in skewed_lengths(requests, most=most, seed=seed)
+    ]
+    calls = []
+    for policy in ("continuous", "static"):
+        engine = Engine(model, policy=policy, max_batch=max_batch, prefix_caching=False)
+
+        def call(engine=engine) -> int:
+            return sum(len(output.tokens) for output in engine.generate(prompts, params))
+
+        calls.append((policy, call))
+    return contest(
+        f"{requests} requests of skewed lengths, batch {max_batch}",
+        *calls,
+        wanted=1.8,
+        samples=samples,
+    )
+
+
+# ---- all of it ---------------------------------------------------------------------------------
+
+
+class ServingRun(BaseModel):
+    """All contests of one run, with the model's sizes and the machine: what a recorded run holds.
+
+    Attributes
+    ----------
+    environment : Environment
+        Hardware and versions.
+    created : date
+    command : str
+    seconds_spent : float
+    threads : int
+    model : dict
+        The model's sizes.
+    contests : tuple of Contest
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_version: Literal[1] = 1
+    kind: Literal["serving"] = "serving"
+    environment: Environment
+    created: date
+    command: str = COMMAND
+    seconds_spent: float = Field(ge=0)
+    threads: int = Field(ge=1)
+    model: dict[str, Any]
+    contests: tuple[Contest, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(str(one) for one in self.contests)
+
+
+def measure(
+    model: Any,
+    *,
+    samples: int = 5,
+    progress: Callable[[str], Any] | None = None,
+    command: str = COMMAND,
+) -> ServingRun:
+    """Ask all three questions of a model (a few minutes for ten million parameters on a CPU).
+
+    Parameters
+    ----------
+    model : helpers.lm.model.Transformer
+        In float32.
+    samples : int
+        Pairs of samples for each contest; fewer for the slow one without a cache.
+    progress : callable, optional
+        Receives each result as a line.
+    command : str
+        What to state as the command.
+    """
+    import torch
+
+    start = time.perf_counter()
+    contests = []
+    for ask in (
+        lambda: decode_against_transformers(model, 1, samples=samples),
+        lambda: decode_against_transformers(model, 16, samples=samples),
+        lambda: continuous_against_static(model, samples=samples),
+        lambda: cache_against_none(model, samples=max(3, samples // 2)),
+    ):
+        contests.append(ask())
+        if progress is not None:
+            progress(str(contests[-1]))
+    return ServingRun(
+        environment=current_environment(),
+        created=date.today(),
+        command=command,
+        seconds_spent=round(time.perf_counter() - start, 1),
+        threads=torch.get_num_threads(),
+        model=model.config.to_dict(),
+        contests=tuple(contests),
+    )
