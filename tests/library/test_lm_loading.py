@@ -79,16 +79,24 @@ def test_a_loaded_model_does_not_lean_on_its_file(checkpoint):
     assert torch.equal(model(tokens), expected)
 
 
+def shipped(name):
+    return loading.ASSETS / f"{name}.safetensors"
+
+
+@pytest.mark.skipif(
+    not any(shipped(name).is_file() for name in loading.SHIPPED), reason="NOTHING IS TRAINED YET"
+)
 @pytest.mark.parametrize("name", loading.SHIPPED)
 def test_the_shipped_checkpoints(name):
-    path = loading.ASSETS / f"{name}.safetensors"
-    if not path.is_file():
-        with pytest.raises(FileNotFoundError, match=f"{name}.safetensors: there is no such file"):
-            loading.load(name)
-        pytest.skip(f"{name} is not trained yet")
     model = loading.load(name)
     logits = model(torch.arange(8))
     assert logits.shape == (8, model.config.vocab) and bool(logits.isfinite().all())
+
+
+def test_a_shipped_checkpoint_that_is_not_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(loading, "ASSETS", tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"draft.safetensors: there is no such file"):
+        loading.load("draft")
 
 
 def rewritten(path, header_changes=None, keep=None, extra=b""):
@@ -332,11 +340,11 @@ def test_the_same_greedy_tokens_as_transformers_on_50_prompts(fifty):
 
 @pytest.mark.parametrize("policy", ["continuous", "static"])
 def test_the_engine_says_the_same_greedy_tokens_as_transformers(fifty, policy):
-    serve = pytest.importorskip("helpers.serve.engine")
+    from helpers.serve.engine import Engine
     from helpers.serve.request import SamplingParams
 
     model, prompts, answers = fifty
-    engine = serve.Engine(model, blocks=40, block_size=4, policy=policy, max_batch=7)
+    engine = Engine(model, blocks=40, block_size=4, policy=policy, max_batch=7)
     outputs = engine.generate(prompts, SamplingParams(max_tokens=12))
     assert [list(output.tokens) for output in outputs] == answers
     assert {output.finish for output in outputs} == {"length"}
@@ -401,6 +409,88 @@ def test_what_changes_nothing_is_accepted(tmp_path, changes):
     assert loading.read_config(config_file(tmp_path, **changes)) == loading.read_config(
         config_file(tmp_path)
     )
+
+
+#: what the makers published, in their words
+PUBLISHED = {
+    "llama-3.1-8b": {
+        "model_type": "llama",
+        "attention_bias": False,
+        "hidden_act": "silu",
+        "hidden_size": 4096,
+        "intermediate_size": 14336,
+        "max_position_embeddings": 131072,
+        "mlp_bias": False,
+        "num_attention_heads": 32,
+        "num_hidden_layers": 32,
+        "num_key_value_heads": 8,
+        "pretraining_tp": 1,
+        "rms_norm_eps": 1e-05,
+        "rope_scaling": {
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 8192,
+            "rope_type": "llama3",
+        },
+        "rope_theta": 500000.0,
+        "tie_word_embeddings": False,
+        "vocab_size": 128256,
+    },
+    "qwen2.5-0.5b": {
+        "model_type": "qwen2",
+        "hidden_act": "silu",
+        "hidden_size": 896,
+        "intermediate_size": 4864,
+        "max_position_embeddings": 32768,
+        "max_window_layers": 24,
+        "num_attention_heads": 14,
+        "num_hidden_layers": 24,
+        "num_key_value_heads": 2,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 1000000.0,
+        "sliding_window": 32768,
+        "tie_word_embeddings": True,
+        "use_sliding_window": False,
+        "vocab_size": 151936,
+    },
+}
+SMOLLM_135M = {
+    "model_type": "llama",
+    "attention_bias": False,
+    "hidden_act": "silu",
+    "hidden_size": 576,
+    "intermediate_size": 1536,
+    "max_position_embeddings": 2048,
+    "num_attention_heads": 9,
+    "num_hidden_layers": 30,
+    "num_key_value_heads": 3,
+    "pretraining_tp": 1,
+    "rms_norm_eps": 1e-05,
+    "rope_scaling": None,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": True,
+    "vocab_size": 49152,
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_configurations_agree_with_the_catalog(tmp_path, name):
+    (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name]))
+    config = loading.read_config(tmp_path / "config.json").to_dict()
+    expected = ModelConfig.from_catalog(name).to_dict()
+    apart = {"rope_theta", "rope_scaling", "norm_eps"}  # the catalog has none of these
+    assert {k: v for k, v in config.items() if k not in apart} == {
+        k: v for k, v in expected.items() if k not in apart
+    }
+    assert config["rope_theta"] == PUBLISHED[name]["rope_theta"]
+
+
+def test_smollm_has_the_parameters_it_says(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(SMOLLM_135M))
+    parts = loading._published_parts(loading.read_config(tmp_path / "config.json"))
+    shapes = [shape for piece in parts.values() for shape in piece.values()]
+    assert sum(torch.Size(shape).numel() for shape in shapes) == 134_515_008
 
 
 QWEN = {"model_type": "qwen2", "num_key_value_heads": 2}

@@ -329,3 +329,18 @@ def test_a_model_is_quantised_once_and_saved_before(tmp_path):
         quantize_(model, 4)
     with pytest.raises(ValueError, match="quantised; save it before"):
         loading.save(model, tmp_path / "model.safetensors")
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+def test_the_engine_serves_a_quantised_model(bits):
+    from helpers.serve.engine import Engine
+    from helpers.serve.request import SamplingParams
+
+    model = quantize_(tiny.model(), bits)
+    prompts = tiny.prompts(seed=4, count=6, longest=20)
+    outputs = Engine(model, blocks=64, block_size=4).generate(prompts, SamplingParams(max_tokens=9))
+    for prompt, output in zip(prompts, outputs, strict=True):
+        sequence = list(prompt)
+        for _ in range(9):
+            sequence.append(int(model(torch.tensor(sequence))[-1].argmax()))
+        assert list(output.tokens) == sequence[len(prompt) :]

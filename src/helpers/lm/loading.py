@@ -56,6 +56,17 @@ def save(model: Transformer, path: str | Path, card: Mapping | None = None) -> P
     ------
     ValueError
         For a path of another kind, or a model whose linears were quantised: save it before.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> config = ModelConfig(layers=1, d_model=8, heads=2, kv_heads=1, head_dim=4,
+    ...                      ffn=16, vocab=20, context=32)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save(Transformer(config), f"{folder}/tiny.safetensors")
+    ...     model = load(path, dtype=torch.float64)
+    >>> model.config == config, model.dtype
+    (True, torch.float64)
     """
     from safetensors.torch import save_file
 
@@ -146,6 +157,7 @@ FIXED = {
     "attention_bias": (False, None),  # in llama it also means a bias on the output projection
     "mlp_bias": (False, None),
     "partial_rotary_factor": (1, None),
+    "rope_interleaved": (False, None),
     "quantization_config": (None,),
     "is_encoder_decoder": (False, None),
 }
