@@ -237,6 +237,14 @@ GATES: tuple[Gate, ...] = (
         _plants(*site_live.FIGURE_PLANTS),
     ),
     Gate(
+        "replays",
+        "Every control of every replay shows each moment as Python recorded it, and the words for "
+        "it.",
+        "site",
+        site_live.check_replays,
+        _plants(*site_live.REPLAY_PLANTS),
+    ),
+    Gate(
         "questions",
         "Every question on every page is answered right and wrong by keyboard, and says so.",
         "site",

@@ -48,6 +48,28 @@ def check_figures(site: Site) -> list[Defect]:
     return found
 
 
+def check_replays(site: Site) -> list[Defect]:
+    """Step through every replay by every control; report what differs from Python."""
+    from drive_replays import drive_replays
+
+    found = []
+    for name in _showing(site, 'class="mb mb-replay'):
+        if _is_feeder(name):
+            continue
+        tab = site.chromium.context(WIDE).new_page()
+        try:
+            tab.goto(f"{site.address}/{name}", wait_until="load")
+            result = drive_replays(tab)
+            found += [Defect(name, 0, fault) for fault in result.faults[:FAULTS_SHOWN]]
+            if result.faults:
+                continue
+            for replay, frames in result.frames.items():
+                site.figures[f"replay {replay}"] = f"right in {frames} frames, by every control"
+        finally:
+            tab.close()
+    return found
+
+
 def check_questions(site: Site) -> list[Defect]:
     """Answer every question right and wrong by keyboard; report what does not work."""
     from drive_questions import drive_questions
@@ -95,6 +117,30 @@ def a_figure_off_by_a_little(folder: Path) -> str:
     return _planted(folder, html, "Math.max(", "1.0001 * Math.max(")
 
 
+def _replay() -> str:
+    from library.replay_samples import all_panels
+
+    return all_panels.html
+
+
+def a_replay_that_skips_an_element(folder: Path) -> str:
+    return _planted(folder, _replay(), "put(e,run.looks", "i%7&&put(e,run.looks")
+
+
+def a_replay_whose_words_lag_behind(folder: Path) -> str:
+    return _planted(
+        folder, _replay(), "out.textContent=run.says[at]", "out.textContent=run.says[0]"
+    )
+
+
+def a_replay_that_cannot_be_stopped(folder: Path) -> str:
+    return _planted(folder, _replay(), "clearInterval(timer);", "")
+
+
+def a_replay_for_the_mouse_only(folder: Path) -> str:
+    return _planted(folder, _replay(), 'make("button",{type', 'make("span",{type')
+
+
 def a_quiz_that_calls_right_wrong(folder: Path) -> str:
     from helpers.book import quiz
 
@@ -110,4 +156,8 @@ def a_quiz_for_the_mouse_only(folder: Path) -> str:
 
 
 FIGURE_PLANTS = (a_figure_that_forgets_its_read_out, a_figure_off_by_a_little)
+REPLAY_PLANTS = (
+    a_replay_that_skips_an_element, a_replay_whose_words_lag_behind,
+    a_replay_that_cannot_be_stopped, a_replay_for_the_mouse_only,
+)  # fmt: skip
 QUESTION_PLANTS = (a_quiz_that_calls_right_wrong, a_quiz_for_the_mouse_only)
