@@ -14,8 +14,11 @@ torch = pytest.importorskip("torch")
 import tiny  # noqa: E402
 from helpers import catalog  # noqa: E402
 from helpers.lm import loading  # noqa: E402
+from helpers.lm.checkpoint import DTYPES  # noqa: E402
 from helpers.lm.config import ModelConfig, RopeScaling  # noqa: E402
 from helpers.lm.model import Transformer  # noqa: E402
+from helpers.lm.published import published_parts  # noqa: E402
+from helpers.lm.published_config import read_config  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -44,7 +47,7 @@ def stretched(**changes):
 
 
 @pytest.mark.parametrize("make", [tiny.model, stretched])
-@pytest.mark.parametrize("dtype", loading.DTYPES)
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_saved_model_comes_back_rounded_to_bfloat16(tmp_path, make, dtype):
     model = make()
     path = loading.save(model, tmp_path / "one.safetensors", card={"steps": 3})
@@ -372,7 +375,7 @@ def config_file(tmp_path, **changes):
 
 
 def test_a_sparse_old_file_gets_the_defaults_of_its_time(tmp_path):
-    config = loading.read_config(config_file(tmp_path))
+    config = read_config(config_file(tmp_path))
     assert (config.kv_heads, config.head_dim, config.rope_theta) == (4, 8, 10_000.0)
     assert (config.norm_eps, config.tied_embeddings, config.qkv_bias) == (1e-6, False, False)
 
@@ -391,7 +394,7 @@ def test_both_styles_of_rotary_fields_mean_the_same(tmp_path, changes):
         key: {k: v for k, v in value.items() if v is not ...} if isinstance(value, dict) else value
         for key, value in changes.items()
     }
-    config = loading.read_config(config_file(tmp_path, **changes))
+    config = read_config(config_file(tmp_path, **changes))
     assert config.rope_theta == 5e5
     assert config.rope_scaling == RopeScaling(8.0, 1.0, 4.0, 24)
 
@@ -406,9 +409,7 @@ def test_both_styles_of_rotary_fields_mean_the_same(tmp_path, changes):
     ],
 )
 def test_what_changes_nothing_is_accepted(tmp_path, changes):
-    assert loading.read_config(config_file(tmp_path, **changes)) == loading.read_config(
-        config_file(tmp_path)
-    )
+    assert read_config(config_file(tmp_path, **changes)) == read_config(config_file(tmp_path))
 
 
 #: what the makers published, in their words
@@ -477,7 +478,7 @@ SMOLLM_135M = {
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_configurations_agree_with_the_catalog(tmp_path, name):
     (tmp_path / "config.json").write_text(json.dumps(PUBLISHED[name]))
-    config = loading.read_config(tmp_path / "config.json").to_dict()
+    config = read_config(tmp_path / "config.json").to_dict()
     expected = ModelConfig.from_catalog(name).to_dict()
     apart = {"rope_theta", "rope_scaling", "norm_eps"}  # the catalog has none of these
     assert {k: v for k, v in config.items() if k not in apart} == {
@@ -488,7 +489,7 @@ def test_published_configurations_agree_with_the_catalog(tmp_path, name):
 
 def test_smollm_has_the_parameters_it_says(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(SMOLLM_135M))
-    parts = loading._published_parts(loading.read_config(tmp_path / "config.json"))
+    parts = published_parts(read_config(tmp_path / "config.json"))
     shapes = [shape for piece in parts.values() for shape in piece.values()]
     assert sum(torch.Size(shape).numel() for shape in shapes) == 134_515_008
 
@@ -506,7 +507,7 @@ QWEN = {"model_type": "qwen2", "num_key_value_heads": 2}
     ],
 )
 def test_a_window_that_no_layer_uses_is_accepted(tmp_path, changes):
-    assert loading.read_config(config_file(tmp_path, **QWEN, **changes)).qkv_bias
+    assert read_config(config_file(tmp_path, **QWEN, **changes)).qkv_bias
 
 
 @pytest.mark.parametrize(
@@ -563,7 +564,7 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path, changes):
 def test_what_the_module_does_not_do_is_refused(tmp_path, changes, message):
     path = config_file(tmp_path, **changes)
     with pytest.raises(ValueError, match=message) as error:
-        loading.read_config(path)
+        read_config(path)
     assert str(path) in str(error.value)
 
 
@@ -587,7 +588,7 @@ def folder_of(tmp_path, change=None, **config):
     from safetensors.torch import save_file
 
     path = config_file(tmp_path, **config)
-    parts = loading._published_parts(loading.read_config(path))
+    parts = published_parts(read_config(path))
     tensors = {n: torch.ones(shape) for piece in parts.values() for n, shape in piece.items()}
     if change:
         change(tensors)
@@ -671,6 +672,6 @@ def test_a_tensor_in_two_shards_is_refused(folder):
 def test_published_parts_count_the_catalogs_parameters():
     """The names and shapes asked of a real folder add up to the model's parameters."""
     for name in ("llama-3.1-8b", "qwen2.5-0.5b", "mistral-7b-v0.3"):
-        parts = loading._published_parts(ModelConfig.from_catalog(name))
+        parts = published_parts(ModelConfig.from_catalog(name))
         shapes = [shape for piece in parts.values() for shape in piece.values()]
         assert sum(torch.Size(s).numel() for s in shapes) == catalog.model(name).parameters
