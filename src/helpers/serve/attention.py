@@ -27,6 +27,10 @@ from helpers.serve.cache import PagedCache, causal_mask
 Places = slice | Tensor
 
 
+#: tokens of padding that take as long to read as one more call of the kernel takes to start
+WORTH_A_CALL = 256
+
+
 class Segment(NamedTuple):
     """One sequence's part of a step."""
 
@@ -104,14 +108,14 @@ class PagedAttention:
                 raise ValueError(f"q has {len(q)} rows; the batch has {self.rows} new tokens")
             self._plan(q.dtype)
         self.cache.write(layer, self._slots, k, v)
-        if self._prefill:
-            out = torch.empty_like(q)
-            for work in self._decode:
-                out[work.rows] = self._decode_rows(layer, q[work.rows], work)
-            for work in self._prefill:
-                out[work.rows] = self._prefill_rows(layer, q[work.rows], work)
-            return out
-        return self._decode_rows(layer, q, self._decode[0])
+        if len(self._decode) == 1 and not self._prefill:
+            return self._decode_rows(layer, q, self._decode[0])
+        out = torch.empty_like(q)
+        for work in self._decode:
+            out[work.rows] = self._decode_rows(layer, q[work.rows], work)
+        for work in self._prefill:
+            out[work.rows] = self._prefill_rows(layer, q[work.rows], work)
+        return out
 
     # ---- one layer -----------------------------------------------------------------------------
 
@@ -153,7 +157,10 @@ class PagedAttention:
 
     def _plan(self, dtype: torch.dtype) -> None:
         decoding = [one for one in self._segments if one[1].count == 1]
-        self._decode = [self._plan_decode(decoding, dtype)] if decoding else []
+        self._decode = [
+            self._plan_decode([decoding[place] for place in group], dtype)
+            for group in group_lengths([segment.end for _, segment in decoding])
+        ]
         self._prefill = [
             self._plan_prefill(first, segment, dtype)
             for first, segment in self._segments
@@ -161,7 +168,7 @@ class PagedAttention:
         ]
 
     def _plan_decode(self, decoding: list[tuple[int, Segment]], dtype: torch.dtype) -> _Work:
-        """All decoding rows together: the shorter tables are filled up, and what is read so masked.
+        """Decoding rows together: the shorter tables are filled up, and what is read so masked.
 
         A table is filled up with its own last block, never with somebody else's.
         """
@@ -207,6 +214,39 @@ class PagedAttention:
             segment.table[position // size] * size + position % size
             for position in range(segment.start, segment.end)
         ]
+
+
+def group_lengths(lengths: Sequence[int]) -> list[list[int]]:
+    """Put sequences that are computed together into groups, so that little padding is read.
+
+    Parameters
+    ----------
+    lengths : sequence of int
+
+    Returns
+    -------
+    list of list of int
+        Places in ``lengths``, each once, in order within a group; the longest sequences first. A
+        cut is made where it saves most, if that is more than :data:`WORTH_A_CALL` tokens.
+
+    Examples
+    --------
+    >>> group_lengths([500, 20, 30, 480, 25])
+    [[0, 3], [1, 2, 4]]
+    >>> group_lengths([50, 20, 30])
+    [[0, 1, 2]]
+    """
+    left = sorted(range(len(lengths)), key=lambda place: -lengths[place])
+    groups = []
+    while left:
+        longest, count = lengths[left[0]], len(left)
+        # cut before the i-th longest: all from there on are padded less
+        saved = [(count - i) * (longest - lengths[left[i]]) for i in range(count)]
+        best = max(range(count), key=saved.__getitem__)
+        cut = best if saved[best] > WORTH_A_CALL else count
+        groups.append(sorted(left[:cut]))
+        left = left[cut:]
+    return groups
 
 
 def _places(numbers: list[int], device: torch.device) -> Places:
