@@ -92,18 +92,21 @@ PROMPTS = [
         min_size=1,
         max_size=6,
     ),
-    policy=st.sampled_from(["continuous", "static"]),
+    policy=st.sampled_from(["continuous"] * 3 + ["static", "shrinking"]),
     max_batch=st.integers(2, 6),
     chunk=st.none() | st.integers(1, 24),
     block_size=st.sampled_from([1, 3, 4, 16]),
     tight=st.booleans(),
     prefix_caching=st.booleans(),
 )
-def test_any_way_through_the_engine_gives_the_same_tokens(asked, block_size, tight, **options):
+def test_any_way_through_the_engine_gives_the_same_tokens(
+    asked, policy, chunk, block_size, tight, **options
+):
     """Batched, chunked, preempted, shared, in any order: as each request alone, without a cache."""
     longest = max(len(PROMPTS[which]) + count - 1 for which, count, *_ in asked)
     blocks = -(-longest // block_size) + 1 if tight else 160
-    engine = Engine(model(), blocks=blocks, block_size=block_size, **options)
+    options["chunk"] = chunk if policy == "continuous" else None
+    engine = Engine(model(), blocks=blocks, block_size=block_size, policy=policy, **options)
     requests = {}
     for step in itertools.count():
         for place, (which, count, arrival, temperature, n) in enumerate(asked):
@@ -166,9 +169,9 @@ def test_static_is_continuous():
     lengths = [SamplingParams(max_tokens=1 + 3 * i % 11) for i in range(9)]
     outputs = {
         policy: tokens_of(Engine(model(), policy=policy, max_batch=3).generate(prompts, lengths))
-        for policy in ("static", "continuous")
+        for policy in ("static", "shrinking", "continuous")
     }
-    assert outputs["static"] == outputs["continuous"]
+    assert outputs["static"] == outputs["shrinking"] == outputs["continuous"]
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 16, 33])
@@ -557,9 +560,11 @@ def test_streamed_text_holds_no_half_characters():
 # ---- what is told of it ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("policy", ["continuous", "static"])
-def test_events_alone_rebuild_the_engines_state(policy, tmp_path):
-    engine = Engine(model(), policy=policy, blocks=12, block_size=4, max_batch=4, chunk=9)
+@pytest.mark.parametrize(
+    ("policy", "chunk"), [("continuous", 9), ("continuous", None), ("static", None)]
+)
+def test_events_alone_rebuild_the_engines_state(policy, chunk, tmp_path):
+    engine = Engine(model(), policy=policy, blocks=12, block_size=4, max_batch=4, chunk=chunk)
     requests = [
         engine.add(prompt, SamplingParams(max_tokens=12, n=n))
         for prompt, n in zip(PROMPTS[3:], (1, 2, 1, 1, 2, 1), strict=True)
@@ -575,12 +580,14 @@ def test_events_alone_rebuild_the_engines_state(policy, tmp_path):
         assert state.running == [r.number for r in running]
         assert state.waiting == [r.number for r in engine.scheduler.waiting]
         assert state.computed == {r.number: r.computed for r in running}
-        assert state.tables == {r.number: list(engine.blocks.table(r.number)) for r in running}
+        held = running + engine.scheduler.padding
+        assert state.tables == {r.number: list(engine.blocks.table(r.number)) for r in held}
         free = engine.cache.blocks - len(state.references)
         assert free == engine.blocks.free_blocks
         snapshots[state.step] = (list(state.running), list(state.waiting), dict(state.tokens))
     kinds = {event["kind"] for event in engine.log}
     assert {"preempt", "fork", "cow", "prefix_hit", "reject", "finish"} <= kinds
+    assert ("pad" in kinds) == (policy == "static")
     family = [one for request in requests for one in request.samples or [request]]
     assert state.tokens == {one.number: one.tokens for one in family if one.tokens}
     assert state.finished == {one.number: one.finish for one in family}

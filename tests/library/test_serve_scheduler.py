@@ -92,10 +92,13 @@ class Drive:
         assert len({work.request.number for work in step.work}) == len(step.work)
         assert step.tokens <= (s.chunk or 10**9)
         for request, start, count in step.work:
+            if request.status is Status.FINISHED:
+                assert s.policy == "static" and (start, count) == (request.computed - 1, 1)
+                continue
             assert request.status is Status.RUNNING
             assert start == request.computed and count >= 1
             assert start + count <= len(request.ids) == request.slots
-        if s.policy == "static":
+        if s.policy != "continuous":
             admitted = {r.number for r in s.running} - set(before)
             assert not (admitted and before), "a static batch is closed"
 
@@ -105,7 +108,9 @@ class Drive:
         assert running == sorted(running) and waiting == sorted(waiting)
         assert not (running and waiting) or running[-1] < waiting[0]
         assert sum(1 + len(r.siblings) for r in s.running) <= s.max_batch
-        used = Counter(block for r in s.running for block in self.blocks.table(r.number))
+        held = [r.number for r in s.running + s.padding]
+        assert s.running or not held, "nothing outlives its batch"
+        used = Counter(block for number in held for block in self.blocks.table(number))
         assert self.blocks.free_blocks == self.total - len(used)
         for block, count in used.items():
             assert self.blocks.reference_count(block) == count
@@ -114,7 +119,7 @@ class Drive:
             self.state.apply(event)
         self.replayed = len(self.log.events)
         assert self.state.running == running and self.state.waiting == waiting
-        assert self.state.tables == {n: list(self.blocks.table(n)) for n in running}
+        assert self.state.tables == {n: list(self.blocks.table(n)) for n in held}
         assert self.state.computed == {r.number: r.computed for r in s.running}
         assert self.state.references == used
         assert self.state.tokens == {r.number: r.tokens for r in self.requests if r.generated}
@@ -153,13 +158,18 @@ prompts = st.lists(st.integers(0, 2), min_size=1, max_size=14)
     blocks=st.integers(6, 16),
     block_size=st.integers(1, 4),
     prefix_caching=st.booleans(),
-    policy=st.sampled_from(["continuous", "static"]),
+    policy=st.sampled_from(["continuous"] * 3 + ["static", "shrinking"]),
     max_batch=st.integers(3, 6),
     chunk=st.none() | st.integers(1, 12),
 )
-def test_any_load_is_served_soundly(asked, leaves, blocks, block_size, prefix_caching, **options):
+def test_any_load_is_served_soundly(
+    asked, leaves, blocks, block_size, prefix_caching, policy, chunk, max_batch
+):
     """Random loads, arrivals, families and departures: sound plans, right events, no leak."""
-    drive = Drive(blocks, block_size, prefix_caching, **options)
+    chunk = chunk if policy == "continuous" else None
+    drive = Drive(
+        blocks, block_size, prefix_caching, policy=policy, chunk=chunk, max_batch=max_batch
+    )
     late = sorted(asked, key=lambda ask: ask[2])
     left = Counter(step for step, _ in leaves)
     while late or drive.scheduler.unfinished:
@@ -199,19 +209,32 @@ def test_few_blocks_preempt_the_youngest_and_all_still_finish():
 
 
 def test_a_static_batch_waits_for_its_longest():
-    static = Drive(64, 4, policy="static", max_batch=2)
-    moving = Drive(64, 4, policy="continuous", max_batch=2)
-    for drive in (static, moving):
+    drives = {}
+    for policy in ("static", "shrinking", "continuous"):
+        drives[policy] = drive = Drive(64, 4, policy=policy, max_batch=2)
         for limit in (2, 10, 2, 10):
             drive.add([1, 2, 3], limit)
         drive.run()
     admitted = {
-        drive: {event["request"]: event["step"] for event in drive.log.of("admit")}
-        for drive in (static, moving)
+        policy: {event["request"]: event["step"] for event in drive.log.of("admit")}
+        for policy, drive in drives.items()
     }
-    assert admitted[static] == {0: 1, 1: 1, 2: 11, 3: 11}
-    assert admitted[moving] == {0: 1, 1: 1, 2: 3, 3: 5}
-    assert static.steps == 20 and moving.steps == 14
+    assert admitted["static"] == admitted["shrinking"] == {0: 1, 1: 1, 2: 11, 3: 11}
+    assert admitted["continuous"] == {0: 1, 1: 1, 2: 3, 3: 5}
+    steps = {policy: drive.steps for policy, drive in drives.items()}
+    assert steps == {"static": 20, "shrinking": 20, "continuous": 14}
+    # the row that is done computes on while the other is not: 8 steps in each of two batches
+    assert len(drives["static"].log.of("pad")) == 16
+    assert not drives["shrinking"].log.of("pad") and not drives["continuous"].log.of("pad")
+
+
+def test_rows_that_pad_make_room_before_anyone_is_preempted():
+    drive = Drive(blocks=6, block_size=2, prefix_caching=False, policy="static", max_batch=3)
+    for limit in (9, 2, 2):
+        drive.add([1, 2], limit)
+    drive.run()
+    assert drive.log.of("pad") and not drive.log.of("preempt")
+    assert drive.steps == 9
 
 
 def test_a_long_prompt_in_chunks_lets_others_decode():
@@ -275,6 +298,12 @@ def test_forks_share_blocks_until_they_write():
 def test_bad_settings_are_named(name, value):
     with pytest.raises(ValueError, match=name):
         Scheduler(BlockManager(4, 4), **{name: value})
+
+
+def test_only_continuous_batching_cuts_prompts():
+    for policy in ("static", "shrinking"):
+        with pytest.raises(ValueError, match="chunk is 8"):
+            Scheduler(BlockManager(4, 4), policy=policy, chunk=8)
 
 
 def test_no_torch_needed():

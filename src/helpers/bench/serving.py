@@ -305,9 +305,26 @@ def skewed_lengths(
 
 
 def continuous_against_static(
-    model: Any, *, requests: int = 64, max_batch: int = 16, samples: int = 5, seed: int = 0
+    model: Any,
+    *,
+    other: str = "static",
+    wanted: float = 1.8,
+    requests: int = 64,
+    max_batch: int = 16,
+    samples: int = 5,
+    seed: int = 0,
 ) -> Contest:
-    """The same requests, all there at the start, under both policies."""
+    """The same requests, all there at the start, under both policies.
+
+    Parameters
+    ----------
+    model : helpers.lm.model.Transformer
+    other : str
+        ``"static"``, or ``"shrinking"`` to see what is left of the gain if rows that are done are
+        dropped: then only the empty places count.
+    wanted : float
+    requests, max_batch, samples, seed : int
+    """
     from helpers.serve.engine import Engine
     from helpers.serve.request import SamplingParams
 
@@ -319,7 +336,7 @@ def continuous_against_static(
         for length in skewed_lengths(requests, most=most, seed=seed)
     ]
     calls = []
-    for policy in ("continuous", "static"):
+    for policy in ("continuous", other):
         engine = Engine(model, policy=policy, max_batch=max_batch, prefix_caching=False)
 
         def call(engine=engine) -> int:
@@ -327,9 +344,9 @@ def continuous_against_static(
 
         calls.append((policy, call))
     return contest(
-        f"{requests} requests of skewed lengths, batch {max_batch}",
+        f"{requests} requests of skewed lengths at batch {max_batch}",
         *calls,
-        wanted=1.8,
+        wanted=wanted,
         samples=samples,
     )
 
@@ -397,6 +414,7 @@ def measure(
         lambda: decode_against_transformers(model, 1, samples=samples),
         lambda: decode_against_transformers(model, 16, samples=samples),
         lambda: continuous_against_static(model, samples=samples),
+        lambda: continuous_against_static(model, other="shrinking", wanted=1.0, samples=samples),
         lambda: cache_against_none(model, samples=max(3, samples // 2)),
     ):
         contests.append(ask())

@@ -11,6 +11,7 @@ reject     ``error``
 admit      ``hits``: tokens found in the cache
 prefill    ``start``, ``tokens``: which of its tokens this step computes
 decode     the same, for the newest token alone
+pad        the same, for a row of a static batch that is done: nobody reads the result
 token      ``token``: what was sampled
 fork       ``parent``: the request with the same prompt, whose blocks it shares
 preempt    ``generated``: tokens that it keeps and will compute again
@@ -118,7 +119,7 @@ class State:
     computed : dict of int to int
         Tokens in the cache, of each running request.
     tables : dict of int to list of int
-        Blocks of each running request, in the order of its text.
+        Blocks of each running request, and of rows that pad, in the order of its text.
     tokens : dict of int to list of int
         Generated so far.
     finished : dict of int to str
@@ -148,7 +149,7 @@ class State:
 
     @property
     def references(self) -> Counter[int]:
-        """How many running requests hold each block; free blocks are not in it."""
+        """How many requests hold each block; free blocks are not in it."""
         return Counter(block for table in self.tables.values() for block in table)
 
     def apply(self, event: Event) -> None:

@@ -21,7 +21,7 @@ from helpers.serve.blocks import BlockManager
 from helpers.serve.events import EventLog
 from helpers.serve.request import Request, Status
 
-POLICIES = ("continuous", "static")
+POLICIES = ("continuous", "static", "shrinking")
 
 
 class Work(NamedTuple):
@@ -59,13 +59,15 @@ class Scheduler:
         Memory of the cache, in blocks.
     policy : str
         ``"continuous"`` admits a request as soon as there is room (Yu et al., *Orca*, 2022);
-        ``"static"`` only when the whole batch before it is done.
+        ``"static"`` only when the whole batch before it is done, and till then a row that is done
+        computes on for nobody, for such a batch is one rectangle of rows and columns;
+        ``"shrinking"`` waits too, but drops the rows that are done.
     max_batch : int
         Most sequences running at a time.
     chunk : int, optional
         Most tokens in one step. A longer prompt is computed over several steps, in which others
         go on decoding (Agrawal et al., *Sarathi-Serve*, 2024). Without it a step takes whole
-        prompts.
+        prompts, and so do the two policies that wait.
     log : EventLog, optional
         Told of every decision.
 
@@ -102,6 +104,8 @@ class Scheduler:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+        if chunk is not None and policy != "continuous":
+            raise ValueError(f"chunk is {chunk}; policy {policy!r} takes whole prompts, so None")
         self.blocks = blocks
         self.policy = policy
         self.max_batch = max_batch
@@ -109,6 +113,7 @@ class Scheduler:
         self.log = EventLog(keep=False) if log is None else log
         self.waiting: deque[Request] = deque()
         self.running: list[Request] = []
+        self.padding: list[Request] = []  # finished rows of a static batch
 
     @property
     def unfinished(self) -> int:
@@ -131,6 +136,9 @@ class Scheduler:
             request = self.running[turn]
             if request.slots < len(request.ids):  # the newest token has no place yet
                 while not self.blocks.can_append(request.number):
+                    if self.padding:
+                        self._release(self.padding.pop())
+                        continue
                     admit = False  # what was taken from one must not be given to another
                     self._preempt(self.running[-1])
                     if request.status is not Status.RUNNING:  # it was itself the youngest
@@ -141,6 +149,10 @@ class Scheduler:
             turn += 1
         if admit:
             self._admit(step, budget)
+        for request in self.padding:
+            # its last computed token once more: the same keys and values to the same place
+            step.work.append(Work(request, request.computed - 1, 1))
+            self.log.record("pad", request.number, start=request.computed - 1, tokens=1)
         return step
 
     def _work(self, step: Step, request: Request, budget: int) -> int:
@@ -182,13 +194,17 @@ class Scheduler:
     def _preempt(self, request: Request) -> None:
         """Free the youngest's blocks; it keeps its tokens and will compute them again."""
         self.running.pop()
-        self.blocks.free(request.number, computed=request.computed)
+        self._release(request)
         request.status = Status.WAITING
         request.metrics.preemptions += 1
         request.metrics.discarded_tokens += request.computed
         request.computed = request.slots = 0
         self.waiting.appendleft(request)
         self.log.record("preempt", request.number, generated=request.generated)
+
+    def _release(self, request: Request) -> None:
+        # what was allocated but never computed must not be found by others
+        self.blocks.free(request.number, computed=request.computed)
 
     def undo(self) -> None:
         """The step failed and nothing is known to be in the cache: all go back to the queue."""
@@ -209,6 +225,8 @@ class Scheduler:
         ready = []
         for place, work in enumerate(step.work):
             request = work.request
+            if request.status is Status.FINISHED:  # padding
+                continue
             request.computed += work.count
             if request.computed == len(request.ids):
                 ready.append((place, request))
@@ -231,10 +249,20 @@ class Scheduler:
         return siblings
 
     def finish(self, request: Request, reason: str) -> None:
-        """Take a request out, wherever it stands, and free what it holds."""
+        """Take a request out, wherever it stands, and free what it holds.
+
+        In a static batch a finished row holds its blocks until the last one is done; one that was
+        aborted or failed does not.
+        """
         if request.status is Status.RUNNING:
             self.running.remove(request)
-            self.blocks.free(request.number, computed=request.computed)
+            if self.policy == "static" and reason in ("length", "stop"):
+                self.padding.append(request)
+            else:
+                self._release(request)
+            if not self.running:
+                while self.padding:
+                    self._release(self.padding.pop())
         elif request.status is Status.WAITING and request in self.waiting:
             self.waiting.remove(request)
         request.status = Status.FINISHED
