@@ -137,14 +137,14 @@ def test_two_builds_are_equal_to_the_byte():
 
 def test_the_script_and_the_style_are_small_and_shared():
     assert len(gzip.compress(engine().encode(), 6)) < 2_000
-    assert len(style_sheet()) < 10_000
+    assert len(style_sheet()) < 12_000
     for made in SAMPLES.values():
         assert f'<script type="module" data-mb="replay">{engine()}</script>' in made.html
         assert f'<style data-mb="replay">{style_sheet()}</style>' in made.html
 
 
 def test_a_long_replay_stays_light():
-    """150 frames of 24 blocks, 6 lanes and 90 tokens: under 40 kB with style and script."""
+    """150 frames of 24 blocks, 6 lanes and 90 tokens: under 45 kB, of which 11 are shared."""
     frames = []
     for step in range(150):  # each request fills its four blocks slot by slot
         written = [min(16, max(0, step // 2 - 16 * (i // 6))) for i in range(24)]
@@ -161,8 +161,8 @@ def test_a_long_replay_stays_light():
         "tokens": Tokens("Tokens", {"held": "held"}),
     }
     made = replay("long", "Long", "Panels.", Run(panels, frames))
-    assert len(made.html.encode()) < 40_000
-    assert len(gzip.compress(made.html.encode(), 6)) < 10_000
+    assert len(made.html.encode()) < 45_000
+    assert len(gzip.compress(made.html.encode(), 6)) < 12_000
 
 
 def test_text_is_escaped():

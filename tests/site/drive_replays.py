@@ -142,6 +142,7 @@ class _Drive:
         self.record = Record.from_data(run)
         self.last = len(self.record.steps)
         self.run = list(self.known.runs.values())[number] if self.known else None
+        self.drawn: dict[int, str] = {}  # frames that Python drew, as the browser writes them
         found = self.root.locator(".mb-y-run").nth(number).locator("ol > li")
         self.says = found.all_text_contents()
         if len(self.says) != self.last + 1 or not all(self.says):
@@ -249,7 +250,9 @@ class _Drive:
         if self.run is not None:
             if self.run.says[number] != says:
                 found.append(f"says {says!r}; Python says {self.run.says[number]!r}")
-            if shown["html"] != self.page.evaluate(_AS_WRITTEN, self.run.html(number)):
+            if number not in self.drawn:
+                self.drawn[number] = self.page.evaluate(_AS_WRITTEN, self.run.html(number))
+            if shown["html"] != self.drawn[number]:
                 found.append("is not what Python draws")
         self.faults += [f"at frame {number}: {fault}" for fault in found]
         if len(self.faults) > _ENOUGH:

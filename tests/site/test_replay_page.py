@@ -44,6 +44,7 @@ def test_every_control_shows_what_python_draws(show, width):
     assert min(report.frames.values()) >= 30
 
 
+@pytest.mark.slow  # four of the kind are planted for the gate, in every run of the tests
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
@@ -75,6 +76,21 @@ def test_a_planted_defect_is_found(show, old, new, words):
     page, _ = show(html.replace(old, new))
     faults = drive_replays(page, SAMPLES).faults
     assert any(words in fault for fault in faults), faults[:5]
+
+
+def test_a_request_on_its_way_through_the_engine(show):
+    import tiny
+    from helpers.book.figures.model import request_replay
+    from helpers.lm import tokenizer
+
+    words = tokenizer.load()
+    made = request_replay(tiny.model(vocab=len(words)), words)
+    page, errors = show(made.html, 390)
+    report = drive_replays(page, {made.name: made})
+    assert not report.faults, "\n".join(report.faults[:20])
+    assert not errors
+    assert report.frames[made.name] > 2 * len(made.runs[""])
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_the_same_name_twice_is_found(show):

@@ -287,7 +287,7 @@ def _ticks(length: float) -> list[float]:
         for unit in (1, 2, 5)
         if length / (unit * 10**power) <= 6.5
     )
-    return [step * i for i in range(math.floor(0.97 * length / step) + 1)]
+    return [step * i for i in range(math.floor(0.93 * length / step) + 1)]
 
 
 # ---- tokens --------------------------------------------------------------------------------------
