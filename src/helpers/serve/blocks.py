@@ -241,7 +241,7 @@ class BlockManager:
         if len(known.tokens) == len(known.table) * self.block_size:  # the last block is full
             known.table.append(self._take())
             self._tell("allocate", sequence, blocks=known.table[-1:])
-        elif self._references[known.table[-1]] > 1:
+        elif self._is_shared(known.table[-1]):
             copies.append(self._copy_on_write(sequence, known))
         else:  # after a truncation this block may hold other tokens, by which it is known
             self._forget(known.table[-1])
@@ -365,7 +365,11 @@ class BlockManager:
     def _needs_block(self, known: _Sequence) -> int:
         """Blocks that one more token takes: 1 if the last is full or shared, else 0."""
         full = len(known.tokens) == len(known.table) * self.block_size
-        return int(full or self._references[known.table[-1]] > 1)
+        return int(full or self._is_shared(known.table[-1]))
+
+    def _is_shared(self, block: int) -> bool:
+        """Whether another table holds it too, so that nobody may write to it."""
+        return self._references[block] > 1
 
     # ---- prefixes ------------------------------------------------------------------------------
 
