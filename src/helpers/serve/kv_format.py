@@ -15,8 +15,9 @@ from torch import Tensor
 
 from helpers.formulas.quantization import bits_per_weight
 
-#: each row of whole numbers has one scale, stored in this dtype
-SCALE = torch.float16
+#: each row of whole numbers has one scale, stored in this dtype: as wide in range as float32, and
+#: exact enough, for the codes are made for the scale as it is stored
+SCALE = torch.bfloat16
 
 
 class KVFormat:
@@ -109,10 +110,9 @@ class Int8Format(KVFormat):
 
     def _round(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Codes ``[..., D]``, still floating-point, and scales ``[..., 1]``."""
-        limits = torch.finfo(SCALE)
+        rows = rows.to(torch.promote_types(rows.dtype, torch.float32))
         scale = rows.abs().amax(dim=-1, keepdim=True) / self.largest
-        # a row of zeros must not be divided by zero, nor a huge one by infinity; and the codes
-        # must fit the scale that is stored, not the one before it was rounded
+        limits = torch.finfo(SCALE)  # a row of zeros must not be divided by zero
         scale = scale.clamp(limits.smallest_normal, limits.max).to(SCALE)
         codes = (rows / scale.to(rows.dtype)).round().clamp(-self.largest, self.largest)
         return codes, scale
