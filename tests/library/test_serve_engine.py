@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 import tiny
 from helpers.bench.serving import as_llama
+from helpers.lm import loading
+from helpers.lm.tokenizer import load as load_tokenizer
 from helpers.serve.engine import Engine
 from helpers.serve.events import State, read, replay
 from helpers.serve.metrics import tokens_per_s
@@ -276,6 +278,59 @@ def test_n_samples_are_separate_runs(options):
 def test_n_greedy_samples_are_equal():
     (output,) = Engine(model()).generate([[1, 2, 3]], SamplingParams(max_tokens=6, n=3))
     assert tokens_of(output.samples) == [greedy((1, 2, 3), 6)] * 3
+
+
+# ---- the book's own model ----------------------------------------------------------------------
+
+OPENINGS = [
+    "def ", "class ", "import os\n", "The ", "    return self.", "Return the ", "for key in ", "# ",
+    "if __name__ ==", "    Raises ValueError if ", "try:\n    ", "with open(", "    def __init__",
+    "This module ", "while True:\n", "    assert ",
+]  # fmt: skip
+
+
+@functools.cache
+def target(dtype):
+    return loading.load("target", dtype)
+
+
+def test_the_books_model_says_the_same_however_it_is_served():
+    tokenizer = load_tokenizer()
+    prompts = [tokenizer.encode(text) for text in OPENINGS[:6]]
+    plain = []
+    with torch.no_grad():
+        for prompt in prompts:
+            text = list(prompt)
+            for _ in range(10):
+                text.append(int(target(torch.float64)(torch.tensor(text))[-1].argmax()))
+            plain.append(text[len(prompt) :])
+    for options in (
+        {},
+        {"policy": "static", "max_batch": 4},
+        {"chunk": 3, "block_size": 4, "blocks": 8},
+    ):
+        engine = Engine(target(torch.float64), tokenizer, **options)
+        outputs = engine.generate(OPENINGS[:6], SamplingParams(max_tokens=10, ignore_end=True))
+        assert tokens_of(outputs) == plain
+        assert bool(engine.log.of("preempt")) == ("blocks" in options)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_in_float32_only_a_near_tie_falls_otherwise(packed):
+    """Every token is the plain model's first choice, or ties with it to four digits: rarely."""
+    params = SamplingParams(max_tokens=64, ignore_end=True)
+    engine = Engine(target(torch.float32), load_tokenizer(), packed=packed, chunk=40)
+    other = count = 0
+    for output in engine.generate(OPENINGS, params):
+        whole = torch.tensor(output.prompt_tokens + output.tokens)
+        with torch.no_grad():
+            logits = target(torch.float32)(whole)[len(output.prompt_tokens) - 1 : -1]
+        chosen = torch.tensor(output.tokens)
+        margin = logits.amax(-1) - logits.gather(-1, chosen[:, None])[:, 0]
+        assert margin.max() < 1e-4
+        other += int((margin > 0).sum())
+        count += len(chosen)
+    assert count == 1024 and other <= 1
 
 
 # ---- bad requests ----------------------------------------------------------------------------

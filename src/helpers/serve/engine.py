@@ -28,6 +28,7 @@ from helpers.serve.cache import PagedCache
 from helpers.serve.detokenizer import Detokenizer
 from helpers.serve.events import EventLog
 from helpers.serve.metrics import RequestMetrics
+from helpers.serve.packing import pack
 from helpers.serve.request import (
     Piece,
     Request,
@@ -61,6 +62,9 @@ class Engine:
         Whether requests that begin alike share what is computed of it.
     kv_dtype : optional
         Format of keys and values in the cache; the model's own unless given.
+    packed : bool
+        Whether linear weights are copied once into the order the processor likes, where that can be
+        done (:mod:`helpers.serve.packing`). The copy does not follow if the model is trained on.
     seed : int
         Of requests that sample and name no seed. These depend on their place in the order of
         arrival too.
@@ -95,6 +99,7 @@ class Engine:
         chunk: int | None = None,
         prefix_caching: bool = True,
         kv_dtype: Any = None,
+        packed: bool = True,
         seed: int = 0,
         log: bool = True,
         clock: Callable[[], float] = time.perf_counter,
@@ -106,7 +111,7 @@ class Engine:
                 raise ValueError(f"{name} is {value!r}; it must be a whole number, 1 or more")
         if blocks is None:
             blocks = max_batch * -(-model.config.context // block_size)
-        self.model = model
+        self.model = pack(model) if packed else model
         self.tokenizer = tokenizer
         self.seed = seed
         start_s = clock()
