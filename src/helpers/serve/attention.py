@@ -89,6 +89,8 @@ class PagedAttention:
     def __init__(self, cache: PagedCache, batch: Sequence[tuple[Sequence[int], int, int]]):
         self.cache = cache
         segments = [Segment(*segment) for segment in batch]
+        if not segments:
+            raise ValueError("batch is empty; it must hold one or more sequences")
         for place, segment in enumerate(segments):
             _check(place, segment, cache)
         #: the first row of each sequence, then N
@@ -236,17 +238,20 @@ def group_lengths(lengths: Sequence[int]) -> list[list[int]]:
     >>> group_lengths([50, 20, 30])
     [[0, 1, 2]]
     """
-    left = sorted(range(len(lengths)), key=lambda place: -lengths[place])
-    groups = []
-    while left:
-        longest, count = lengths[left[0]], len(left)
-        # cut before the i-th longest: all from there on are padded less
-        saved = [(count - i) * (longest - lengths[left[i]]) for i in range(count)]
-        best = max(range(count), key=saved.__getitem__)
-        cut = best if saved[best] > WORTH_A_CALL else count
-        groups.append(sorted(left[:cut]))
-        left = left[cut:]
-    return groups
+    if not lengths:
+        return []
+    return _cut(sorted(range(len(lengths)), key=lambda place: -lengths[place]), lengths)
+
+
+def _cut(places: list[int], lengths: Sequence[int]) -> list[list[int]]:
+    """Cut places, the longest first, where it saves most, as long as it is worth it."""
+    longest, count = lengths[places[0]], len(places)
+    # cut before the i-th longest, and all from there on are padded less
+    saved = [(count - i) * (longest - lengths[place]) for i, place in enumerate(places)]
+    best = max(range(count), key=saved.__getitem__)
+    if saved[best] <= WORTH_A_CALL:
+        return [sorted(places)]
+    return _cut(places[:best], lengths) + _cut(places[best:], lengths)
 
 
 def _places(numbers: list[int], device: torch.device) -> Places:
