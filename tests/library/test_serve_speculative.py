@@ -11,7 +11,9 @@ import torch
 from scipy import stats
 
 import tiny
+from helpers.lm.loading import ASSETS, SHIPPED, load
 from helpers.lm.model import Transformer
+from helpers.lm.tokenizer import load as load_tokenizer
 from helpers.serve import speculative
 from helpers.serve.request import RequestError, SamplingParams
 from helpers.serve.speculative import (
@@ -51,6 +53,19 @@ def greedy(model: Transformer, prompt: list[int], count: int) -> list[int]:
         for _ in range(count):
             ids.append(int(model(torch.tensor([ids]))[0, -1].argmax()))
     return ids[len(prompt) :]
+
+
+def assert_same(model: Transformer, prompt: list[int], tokens: list[int], expected: list[int]):
+    """All tokens equal, or in float32 the first that differs is a near tie (False then)."""
+    if tokens == expected:
+        return True
+    assert model.dtype == torch.float32
+    place = next(i for i, pair in enumerate(zip(tokens, expected, strict=True)) if len({*pair}) > 1)
+    with torch.inference_mode():
+        scores = model(torch.tensor([prompt + expected[:place]]))[0, -1]
+    first, second = scores.topk(2).values.tolist()
+    assert first - second < 1e-4
+    return False
 
 
 TARGET = tiny.model(seed=0)
@@ -102,17 +117,10 @@ def test_float32_diverges_at_near_ties_only():
     generated = differing = 0
     for prompt in tiny.prompts(seed=9, count=8, longest=20):
         expected = greedy(model, prompt, 40)
-        tokens = (
-            SpeculativeDecoder(model, draft).generate(prompt, SamplingParams(max_tokens=40)).tokens
-        )
+        decoder = SpeculativeDecoder(model, draft)
+        tokens = decoder.generate(prompt, SamplingParams(max_tokens=40)).tokens
         generated += len(tokens)
-        for place, (have, wanted) in enumerate(zip(tokens, expected, strict=True)):
-            if have != wanted:
-                differing += 1
-                scores = model(torch.tensor([prompt + expected[:place]]))[0, -1]
-                first, second = scores.topk(2).values.tolist()
-                assert first - second < 1e-4
-                break
+        differing += not assert_same(model, prompt, tokens, expected)
     assert differing <= generated / 1000
 
 
@@ -250,6 +258,31 @@ def test_streams_do_not_disturb_each_other():
             else:
                 tokens[index].extend(done.tokens)
     assert tokens == EXPECTED
+
+
+# --- the book's own models ------------------------------------------------------------------------
+
+OPENINGS = (
+    "def read(path, encoding=None):\n    return",
+    "The order of evaluation of",
+    "import os\nimport sys\n\nclass Test",
+)
+
+
+@pytest.mark.skipif(
+    not all((ASSETS / f"{name}.safetensors").exists() for name in SHIPPED),
+    reason="the checkpoints are not there yet: moving-bytes train",
+)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_the_shipped_models_decode_as_the_target_alone(dtype):
+    target, tokenizer = load("target", dtype), load_tokenizer()
+    decoders = [SpeculativeDecoder(target, load(name, dtype)) for name in ("draft", "stranger")]
+    for opening in OPENINGS:
+        prompt = tokenizer.encode(opening)
+        expected = greedy(target, prompt, 24)
+        for decoder in decoders:
+            tokens = decoder.generate(prompt, SamplingParams(max_tokens=24)).tokens
+            assert_same(target, prompt, tokens, expected)
 
 
 # --- sampled --------------------------------------------------------------------------------------
