@@ -50,6 +50,7 @@ def test_a_packed_model_shares_all_but_the_linear_layers():
     packed = pack(model)
     kinds = [type(m) for m in packed.modules()]
     assert torch.nn.Linear not in kinds and kinds.count(PackedLinear) == 4 * 2 + 1
+    assert pack(packed) is packed
     assert packed.embedding.weight is model.embedding.weight and packed.cos is model.cos
     assert packed.config is not None and packed.device == model.device
     assert all(p.requires_grad and torch.equal(p, before[n]) for n, p in model.named_parameters())

@@ -291,7 +291,7 @@ def measure(
         return sum(len(output.tokens) for output in answers(decoder))
 
     fast = ready(target)
-    alone = SpeculativeDecoder(fast, _NoGuess())
+    alone = SpeculativeDecoder(fast, _NoGuess(), packed=False)
     expected = [output.tokens for output in answers(alone)]
     # steps are timed half way through an answer
     ids = (list(prompts[0]) + expected[0])[: len(prompts[0]) + max_tokens // 2]
@@ -299,7 +299,7 @@ def measure(
     for name, draft in drafts.items():
         fast_draft = ready(draft)
         for guesses in counts:
-            decoder = SpeculativeDecoder(fast, fast_draft, guesses)
+            decoder = SpeculativeDecoder(fast, fast_draft, guesses, packed=False)
             outputs = answers(decoder)
             full = [r for o in outputs for r in o.rounds if len(r.drafted) == guesses]
             if not full:

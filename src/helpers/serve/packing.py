@@ -52,8 +52,8 @@ class PackedLinear(nn.Module):
 def pack(model: nn.Module) -> nn.Module:
     """A copy of a model with packed linear layers; all else is shared with the original.
 
-    Where packing is not possible (another device or dtype, a torch without the operators) the model
-    itself comes back: it computes the same.
+    Where packing is not possible (another device or dtype, a torch without the operators), or is
+    done already, the model itself comes back: it computes the same.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def pack(model: nn.Module) -> nn.Module:
     ...     torch.allclose(pack(model)(tokens), model(tokens), atol=1e-5)
     True
     """
-    if why_not(model):
+    if why_not(model) or any(isinstance(module, PackedLinear) for module in model.modules()):
         return model
     # a copy of the modules that keeps the tensors: those listed count as copied already
     shared = {id(t): t for t in (*model.parameters(), *model.buffers())}
