@@ -33,7 +33,7 @@ MEASURING = "notebooks/roofline/measure.ipynb"
 #: name -> (requirements, what the download weighs)
 ENVIRONMENTS = {
     "book": (["requirements-book.txt"], "about 55 MB"),
-    "all": (["requirements.txt"], "about 420 MB with a CPU build of PyTorch"),
+    "all": (["requirements.txt"], "about 450 MB with a CPU build of PyTorch"),
 }
 CUDA_WARNING = (
     "      On Linux the default PyTorch brings CUDA libraries of several GB. For the CPU build,\n"
