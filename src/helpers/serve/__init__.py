@@ -1,13 +1,19 @@
-"""A small inference engine: paged cache, continuous batching, sampling, streaming.
+"""A small inference engine in the manner of vLLM and SGLang, to be read as much as to be used.
 
-From the bottom up, one module to an idea:
+Read it in this order; what is marked (no torch) is plain Python:
 
-    blocks                   who owns which block of the cache: share, copy on write, keep, evict
-    kv_format                how a row of keys or values is stored: any float, 8 bits, 4 bits
-    cache  attention         keys and values in one piece or in blocks; attention over blocks
-    request  events  metrics what is asked for; what was decided; how long it took
-    sampling  detokenizer    from scores to a token; from tokens to text
-    scheduler                who computes what in the next step
-    engine                   requests in, tokens out
-    acceptance  speculative  guess several tokens, verify them in one pass
+    request      what is asked for, where it stands, what comes back (no torch)
+    blocks       who owns which block of the cache (no torch)
+    scheduler    who computes what in the next step (no torch)
+    cache        keys and values, in one piece or in blocks; kv_format: how a row is stored
+    attention    prefill, decoding and both in one pass, over the blocks
+    sampling     from scores to a token
+    detokenizer  from tokens to text as they come (no torch)
+    engine       the loop that joins them
+    events       every decision as a line of JSON, and how to replay them (no torch)
+    metrics      what is measured of each request (no torch)
+    speculative  a small model guesses, the large one checks; acceptance: the rule
+
+>>> from helpers.serve.engine import Engine
+>>> from helpers.serve.request import SamplingParams
 """
