@@ -427,22 +427,38 @@ def test_scores_that_are_no_numbers_end_their_request_only():
         assert_nothing_held(engine)
 
 
-def test_a_model_that_raises_leaks_nothing():
+@pytest.mark.parametrize("method", ["hidden", "logits"])
+def test_a_model_that_raises_costs_a_step_and_nothing_else(method):
     faulty = tiny.model()
-    engine = Engine(faulty, block_size=4)
-    plain, calls = faulty.hidden, itertools.count()
+    engine = Engine(faulty, block_size=4, chunk=8)
+    plain, calls = getattr(faulty, method), itertools.count()
 
-    def hidden(*arguments):
-        if next(calls) == 3:
-            raise RuntimeError("out of memory")
+    def fails(*arguments):
+        if next(calls) in (1, 5):
+            raise KeyboardInterrupt
         return plain(*arguments)
 
-    faulty.hidden = hidden
-    with pytest.raises(RuntimeError, match="out of memory"):
-        engine.generate([[1, 2, 3], [4, 5]], SamplingParams(max_tokens=9))
+    setattr(faulty, method, fails)
+    prompts = [[1, 2, 3], list(range(20)), list(range(21))]
+    others = [
+        engine.add(prompt, SamplingParams(max_tokens=9, temperature=i % 2, seed=i))
+        for i, prompt in enumerate(prompts)
+    ]
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate([[4, 5]], SamplingParams(max_tokens=9))
+    interrupted = 1
+    while engine.scheduler.unfinished:
+        try:
+            engine.step()
+        except KeyboardInterrupt:
+            interrupted += 1
+    assert interrupted == 2
+    assert [one.finish for one in others] == ["length"] * 3
+    for i, (one, prompt) in enumerate(zip(others, prompts, strict=True)):
+        params = SamplingParams(9, i % 2)
+        want = sampled(tuple(prompt), params, i) if i % 2 else greedy(tuple(prompt), 9)
+        assert one.tokens == want
     assert_nothing_held(engine)
-    (output,) = engine.generate([[1, 2, 3]], SamplingParams(max_tokens=9))
-    assert output.tokens == greedy((1, 2, 3), 9)
 
 
 # ---- streams ---------------------------------------------------------------------------------

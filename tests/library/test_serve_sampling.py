@@ -57,6 +57,18 @@ def test_probabilities_follow_their_definition(logits, temperature, top_k, top_p
         assert any(np.allclose(got, one, atol=1e-12) for one in near)
 
 
+def test_among_equals_the_lower_token_comes_first():
+    flat = torch.zeros(1000)
+    for cut in ({"top_k": 3}, {"top_p": 0.003}):
+        assert probabilities(flat, **cut).nonzero().flatten().tolist() == [0, 1, 2]
+
+
+def test_the_nucleus_is_no_larger_than_needed():
+    assert probabilities(torch.zeros(4), top_p=0.5).tolist() == [0.5, 0.5, 0.0, 0.0]
+    assert (probabilities(torch.zeros(4), top_p=0.51) > 0).sum() == 3
+    assert probabilities(torch.zeros(4), top_p=1e-12).tolist() == [1.0, 0.0, 0.0, 0.0]
+
+
 def test_rows_do_not_mix():
     logits = torch.randn(5, 30, generator=torch.Generator().manual_seed(1))
     together = probabilities(logits, 0.7, 9, 0.8)

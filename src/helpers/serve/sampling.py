@@ -10,6 +10,7 @@ Letters in shape comments: R rows (requests that need a token), V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -125,14 +126,12 @@ def sample(logits: Tensor, requests: Sequence[Request]) -> list[int | None]:
         params = request.params
         if params.temperature:
             groups.setdefault((params.temperature, params.top_k, params.top_p), []).append(row)
-    bad = [row for row, value in enumerate(best.tolist()) if not -1e308 < value < 1e308]
     for settings, rows in groups.items():
-        rows = [row for row in rows if row not in bad]
-        if rows:
-            chances = probabilities(logits[rows], *settings)
-            drawn = draw(chances, [requests[row].generator for row in rows])
-            for row, token in zip(rows, drawn.tolist(), strict=True):
-                tokens[row] = token
-    for row in bad:
-        tokens[row] = None
+        chances = probabilities(logits[rows], *settings)
+        drawn = draw(chances, [requests[row].generator for row in rows])
+        for row, token in zip(rows, drawn.tolist(), strict=True):
+            tokens[row] = token
+    for row, value in enumerate(best.tolist()):
+        if not isfinite(value):
+            tokens[row] = None
     return tokens
