@@ -155,6 +155,14 @@ def test_greedy_is_the_case_of_certain_targets(data):
     assert (int(accepted), int(own)) == judge_greedy(drafted, choices)
 
 
+def test_a_token_the_target_never_gives_is_never_accepted():
+    """Not even if the number drawn is 0, the least there is."""
+    p = torch.tensor([[[0.0, 1.0], [0.5, 0.5]]])
+    q = torch.tensor([[[1.0, 0.0]]])
+    accepted, token = judge(torch.tensor([[0]]), p, q, torch.zeros(1, 2))
+    assert (int(accepted), int(token)) == (0, 1)
+
+
 def test_pick_never_gives_a_token_without_chance():
     p = torch.tensor([[0.0, 0.1, 0.0, 0.9, 0.0]] * 3, dtype=torch.float64)
     edges = torch.tensor([0.0, 0.1, 1 - 2**-53], dtype=torch.float64)
