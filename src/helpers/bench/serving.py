@@ -10,17 +10,21 @@ slows both, and gives the ratio of each pair of samples. Three questions are ask
 
 from __future__ import annotations
 
+import argparse
 import gc
 import math
 import random
+import sys
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from helpers.bench.environment import Environment, current_environment
+from helpers.bench.storage import write_json
 from helpers.bench.timing import Measurement, quantile, round_significant
 
 COMMAND = "python -m helpers.bench.serving"
@@ -430,3 +434,21 @@ def measure(
         model=model.config.to_dict(),
         contests=tuple(contests),
     )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure the book's target model, print each result, and write the run if asked to."""
+    parser = argparse.ArgumentParser(prog=COMMAND, description=main.__doc__)
+    parser.add_argument("--samples", type=int, default=5, help="pairs of samples for each contest")
+    parser.add_argument("--write", type=Path, help="file for the run, as JSON")
+    options = parser.parse_args(arguments)
+    from helpers.lm import loading
+
+    run = measure(loading.load("target"), samples=options.samples, progress=print)
+    if options.write is not None:
+        write_json(options.write, run)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
