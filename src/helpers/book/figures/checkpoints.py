@@ -127,12 +127,12 @@ def text_table(card: Card) -> Table:
             str(part["kinds"][kind]["documents"]) if kind in part["kinds"] else "" for kind in kinds
         ]
         rows.append(
-            [name, f"{part['documents']:,}", *of_kind, f"{part['bytes']:,}",
-             f"{part['tokens']:,}", f"{part['bytes_per_token']:.2f}"]
+            [name, f"{part['documents']:,}", f"{part['bytes']:,}", f"{part['tokens']:,}",
+             f"{part['bytes_per_token']:.2f}", *of_kind]
         )  # fmt: skip
-    columns = [Column("Split", text=True), Column("Documents"),
-               *(Column(title, "of them") for title in kinds.values()),
-               Column("Bytes"), Column("Tokens"), Column("Bytes", "a token")]  # fmt: skip
+    columns = [Column("Split", text=True), Column("Documents"), Column("Bytes"), Column("Tokens"),
+               Column("Bytes", "a token"),
+               *(Column(title, "documents") for title in kinds.values())]  # fmt: skip
     return Table("The text, by split", columns, rows, sortable=False)
 
 
@@ -231,7 +231,7 @@ def loss_curve(card: Card, bytes_per_token: float) -> Picture:
         f"Two falling curves of bits per byte over {recipe['steps']:,} steps. Both start near "
         f"{start:.1f} and end near {train[-1]:.1f} on the training text and {validation[-1]:.1f} "
         "on validation text.",
-        "Loss in bits per byte. The first point is what a model pays that takes every token for "
+        "Loss in bits per byte. The dot is what a model pays that takes every token for "
         "equally likely. From the dashed line on the learning rate falls; windows are whole.",
     )
     def loss_over_steps(ax, m):
@@ -241,7 +241,7 @@ def loss_curve(card: Card, bytes_per_token: float) -> Picture:
         ax.set_xticks(quarters, [f"{step:,}" for step in quarters])
         ax.axvline(falls, color=INK["muted"], lw=1, ls=(0, (4, 3)))
         ax.plot([0, *middles], [start, *train], color=INK["c2"], ls=(0, (5, 1.5)),
-                label="training text, mean since the last point")  # fmt: skip
+                label="training text")  # fmt: skip
         ax.plot([0, *steps], [start, *validation], color=INK["c1"], label="validation text")
         m.dot(ax, 0, start, size=9)
         ax.legend(loc="upper right")
