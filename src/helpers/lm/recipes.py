@@ -71,7 +71,7 @@ DRAFT = ModelConfig(
 )
 
 RECIPES = {
-    "target": Recipe(TARGET, text="corpus", steps=2000, windows=8, learning_rate=4e-3),
+    "target": Recipe(TARGET, text="corpus", steps=1600, windows=8, learning_rate=4e-3),
     "draft": Recipe(
         DRAFT, text="corpus", steps=1500, windows=8, learning_rate=6e-3, teacher="target"
     ),
