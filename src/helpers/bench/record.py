@@ -1,4 +1,4 @@
-"""Make the recorded runs anew: ``python -m helpers.bench.record``.
+"""Make the recorded runs anew: ``python -m helpers.bench.record [machine | engine]``.
 
 Run it on a quiet machine: close everything else first. Nothing is written until all is measured,
 and each file is replaced whole.
@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import time
+from typing import Any
 
 from helpers.bench import operations
 from helpers.bench.probe import probe
@@ -22,6 +23,9 @@ COMMAND = "python -m helpers.bench.record"
 #: how often to try for a run in which the machine holds still
 ATTEMPTS = 4
 
+#: held-out documents whose beginnings the engine goes on with, and tokens of each beginning
+PROMPTS, PROMPT_TOKENS = 8, 64
+
 
 def busy_share() -> float | None:
     """Load of the machine over the last minute as a share of its cores (None if unknown)."""
@@ -29,6 +33,97 @@ def busy_share() -> float | None:
         return os.getloadavg()[0] / (os.cpu_count() or 1)
     except (OSError, AttributeError):
         return None
+
+
+def machine(quick: bool) -> dict[str, Any]:
+    """Card of this machine and what the operations of the Roofline chapter take on it.
+
+    Raises
+    ------
+    RuntimeError
+        If the machine does not hold still.
+    """
+    samples, seconds_each, rounds = (9, 0.4, 1) if quick else (12, 0.9, 3)
+    for attempt in range(1, ATTEMPTS + 1):
+        # half of the operations' samples before the card and half after: a machine that
+        # changes slowly changes for both alike
+        halves = []
+        for half in ("before", "after"):
+            if half == "after":
+                card = probe(quick=quick)
+                print(card.summary())
+            halves.append(
+                operations.measure(
+                    samples=samples,
+                    seconds_each=seconds_each,
+                    rounds=rounds,
+                    progress=lambda name: print(f"  {name}"),
+                    command=COMMAND,
+                )
+            )
+        first, second = halves
+        run = second.model_copy(
+            update={
+                "seconds_spent": round(first.seconds_spent + second.seconds_spent, 1),
+                "measurements": {
+                    name: operations.together(first.measurements[name], measured)
+                    for name, measured in second.measurements.items()
+                },
+            }
+        )
+        comparison = operations.compare(card, run)
+        if comparison.steady:
+            break
+        # what built the card does not repeat: card and run are not of one machine state.
+        # How well the predictions did has no say in this.
+        print(f"attempt {attempt} of {ATTEMPTS}: {comparison.warning()}")
+    else:
+        raise RuntimeError("The machine does not hold still; nothing was written.")
+    play = operations.measure(
+        operations.playground_operations(),
+        samples=7,
+        seconds_each=seconds_each / 3,
+        command=COMMAND,
+    )
+    card = card.model_copy(update={"command": COMMAND})
+    print(operations.compare(card, run))
+    return {
+        "reference-cpu-card": card,
+        "reference-cpu-operations": run,
+        "reference-cpu-playground": play,
+    }
+
+
+def engine(quick: bool) -> dict[str, Any]:
+    """What the ideas of the book's engine are worth, with the book's models on this machine.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a checkpoint is missing or damaged.
+    """
+    from helpers.bench import serving, speculation
+    from helpers.lm import loading, text, tokenizer
+
+    target = loading.load("target")
+    samples = 2 if quick else 5
+    served = serving.measure(target, samples=samples, progress=print, command=COMMAND)
+    documents = sorted(text.corpus().held_out, key=lambda document: document.name)
+    beginnings = tokenizer.load().encode_many([document.text for document in documents])
+    long_enough = [tokens for tokens in beginnings if len(tokens) >= 4 * PROMPT_TOKENS]
+    guessed = speculation.measure(
+        target,
+        {name: loading.load(name) for name in ("draft", "stranger")},
+        [tokens[:PROMPT_TOKENS] for tokens in long_enough[:PROMPTS]],
+        draft_tokens=(2, 3, 4, 6),
+        samples=samples,
+        progress=print,
+        command=COMMAND,
+    )
+    return {"reference-cpu-serving": served, "reference-cpu-speculation": guessed}
+
+
+PARTS = {"machine": machine, "engine": engine}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -46,70 +141,26 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="moving-bytes record",
-        description="Make the recorded runs that ship with the package anew (two minutes).",
+        description="Make the recorded runs that ship with the package anew (ten minutes).",
     )
+    parser.add_argument("part", nargs="?", choices=PARTS, help="one part only (default: all)")
     parser.add_argument("--dry-run", action="store_true", help="measure, show, write nothing")
-    parser.add_argument("--quick", action="store_true", help="a provisional recording, 30 seconds")
+    parser.add_argument("--quick", action="store_true", help="a provisional recording")
     options = parser.parse_args(arguments)
     start = time.perf_counter()
     load = busy_share()
     if load is not None and load > 0.3:
         print(f"Warning: the machine is {load:.0%} busy; recordings want a quiet one.")
     try:
-        samples, seconds_each, rounds = (9, 0.4, 1) if options.quick else (12, 0.9, 3)
-        for attempt in range(1, ATTEMPTS + 1):
-            # half of the operations' samples before the card and half after: a machine that
-            # changes slowly changes for both alike
-            halves = []
-            for half in ("before", "after"):
-                if half == "after":
-                    card = probe(quick=options.quick)
-                    print(card.summary())
-                halves.append(
-                    operations.measure(
-                        samples=samples,
-                        seconds_each=seconds_each,
-                        rounds=rounds,
-                        progress=lambda name: print(f"  {name}"),
-                        command=COMMAND,
-                    )
-                )
-            first, second = halves
-            run = second.model_copy(
-                update={
-                    "seconds_spent": round(first.seconds_spent + second.seconds_spent, 1),
-                    "measurements": {
-                        name: operations.together(first.measurements[name], measured)
-                        for name, measured in second.measurements.items()
-                    },
-                }
-            )
-            comparison = operations.compare(card, run)
-            if comparison.steady:
-                break
-            # what built the card does not repeat: card and run are not of one machine state.
-            # How well the predictions did has no say in this.
-            print(f"attempt {attempt} of {ATTEMPTS}: {comparison.warning()}")
-        else:
-            print("The machine does not hold still; nothing was written.", file=sys.stderr)
-            return 1
-        play = operations.measure(
-            operations.playground_operations(),
-            samples=7,
-            seconds_each=seconds_each / 3,
-            command=COMMAND,
-        )
-    except RuntimeError as error:
+        records: dict[str, Any] = {}
+        for name, measure in PARTS.items():
+            if options.part in (None, name):
+                records |= measure(options.quick)
+    except (RuntimeError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    card = card.model_copy(update={"command": COMMAND})
-    print(operations.compare(card, run))
     if not options.dry_run:
-        for name, record in (
-            ("reference-cpu-card", card),
-            ("reference-cpu-operations", run),
-            ("reference-cpu-playground", play),
-        ):
+        for name, record in records.items():
             write_json(FOLDER / f"{name}.json", record)
             print(f"wrote {name}.json")
     print(f"{time.perf_counter() - start:.0f} s")

@@ -16,13 +16,20 @@ from typing import Any
 
 from helpers.bench.machine import MachineCard
 from helpers.bench.operations import OperationsRun
+from helpers.bench.serving import ServingRun
+from helpers.bench.speculation import SpeculationRun
 from helpers.bench.storage import CardFileError, read_json
 
 FOLDER = Path(__file__).parent
 ENVIRONMENT_VARIABLE = "MOVING_BYTES_RECORDED"
 
 #: what the "kind" of a file says about its schema
-KINDS = {"machine-card": MachineCard, "operations": OperationsRun}
+KINDS = {
+    "machine-card": MachineCard,
+    "operations": OperationsRun,
+    "serving": ServingRun,
+    "speculation": SpeculationRun,
+}
 
 
 def names() -> list[str]:
@@ -46,7 +53,7 @@ def load(name: str) -> Any:
 
     Returns
     -------
-    MachineCard or OperationsRun
+    MachineCard, OperationsRun, ServingRun or SpeculationRun
         By the file's kind, checked against its schema.
 
     Raises
@@ -86,8 +93,8 @@ def recorded_or_live(name: str, measure: Callable[[], Any]) -> Any:
 
     Returns
     -------
-    MachineCard or OperationsRun
-        Shipped or fresh.
+    Any
+        Shipped or fresh, of the kinds that :func:`load` gives.
 
     Raises
     ------
