@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +71,14 @@ def test_windows_depend_on_seed_and_number_only():
     assert not np.array_equal(*epochs)
 
 
+def test_the_windows_of_an_epoch_come_in_no_order():
+    taken = Windows([list(range(1, 1000))], 10, end=0).take(0, 99)
+    firsts = taken[:, 0].tolist()
+    assert firsts not in (sorted(firsts), sorted(firsts, reverse=True))
+    rising = sum(b > a for a, b in pairwise(firsts))
+    assert 25 < rising < 75
+
+
 def test_inputs_and_targets_are_neighbours_in_the_text():
     rows = [list(range(1, 200))]
     taken = Windows(rows, 16, end=0).take(0, 12)
@@ -109,6 +116,23 @@ def test_each_weight_has_exactly_one_optimizer():
     assert sorted(held) == sorted(id(p) for p in model.parameters())
 
 
+def test_matrices_inside_layers_go_to_muon_norms_are_not_decayed():
+    model = tiny.model(dtype=torch.float32)
+    muon, adamw = build(model, 0.01, 0.1)
+    assert type(muon) is torch.optim.Muon
+    assert all(p.dim() == 2 for g in muon.param_groups for p in g["params"])
+    assert [g["adjust_lr_fn"] for g in muon.param_groups] == ["match_rms_adamw"]
+    decay = {p.dim(): g["weight_decay"] for g in adamw.param_groups for p in g["params"]}
+    assert decay == {2: 0.1, 1: 0.0}
+
+
+def test_long_windows_begin_with_the_cool_down():
+    recipe = replace(SMALL, steps=10, cool_down=0.4)
+    assert [recipe.length(step) for step in range(10)] == [16] * 6 + [32] * 4
+    never = replace(SMALL, steps=10, cool_down=0.0)
+    assert {never.length(step) for step in range(10)} == {16}
+
+
 def test_a_recipe_of_the_book_counts_what_it_shows():
     for recipe in RECIPES.values():
         shown = sum(recipe.windows * recipe.config.context for _ in range(recipe.steps))
@@ -141,42 +165,99 @@ def test_training_starts_at_ln_v_and_learns(tmp_path):
     assert run.curve[-1][2] < 0.8 * before
 
 
+def test_each_step_runs_at_its_own_learning_rate(tmp_path):
+    recipe = replace(SMALL, steps=60, cool_down=0.2)
+    run = training.Run(recipe, tmp_path, corpus=small_corpus())
+    rates = []
+    for _ in range(recipe.steps):
+        run.advance()
+        rates.append({g["lr"] for o in run.optimizers for g in o.param_groups})
+    assert all(len(seen) == 1 for seen in rates)
+    wanted = [
+        recipe.learning_rate * min(1, (s + 1) / 40, (60 - s) / 12) for s in range(recipe.steps)
+    ]
+    assert [seen.pop() for seen in rates] == pytest.approx(wanted)
+
+
+def test_validation_counts_the_bytes_of_what_is_predicted(tmp_path):
+    corpus = small_corpus()
+    run = training.Run(SMALL, tmp_path, corpus=corpus)
+    coder = training.tokenizer.load()
+    predicted = [t for row in run.validation.rows[:, 1:].tolist() for t in row]
+    text = b"".join(coder.token_bytes(t) for t in predicted if t != coder.end)
+    assert run.validation.bytes == len(text)
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight.zero_()  # all logits zero: every token costs the same
+    expected = math.log2(4096) * len(predicted) / len(text)
+    assert run.validation.bits_per_byte(run.model) == pytest.approx(expected, rel=1e-6)
+
+
 SCRIPT = """
-import sys, time
+import os, signal, sys
 import torch
 sys.path[:0] = {paths!r}
 torch.set_num_threads(1)
-from test_lm_training import SMALL, small_corpus
+from test_lm_training import TEACHER, recipe_of, small_corpus
 from helpers.lm import training
-run = training.Run(SMALL, sys.argv[1], corpus=small_corpus())
-advance = training.Run.advance
-def slow(self):
+where, step, kind, folder = sys.argv[1:]
+teacher = TEACHER() if kind == "draft" else None
+run = training.Run(recipe_of(kind), folder, teacher=teacher, corpus=small_corpus())
+step = int(step)
+
+def die(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+save, advance, write = training.Run.save, training.Run.advance, torch.save
+
+def halfway(state, stream):
+    write(state, stream)
+    stream.truncate(stream.tell() // 2)
+    stream.flush()
+    die()
+
+def watch(self):
     loss = advance(self)
-    print(self.step, flush=True)
-    time.sleep(0.05)
+    if self.step == step:
+        if where == "step":
+            die()
+        torch.save = halfway
     return loss
-training.Run.advance = slow
+
+training.Run.advance = watch
 run.finish(save_every_s=0.0, measure_every=5)
 """
 
+TEACHER = lambda: tiny.model(seed=5, dtype=torch.float32, vocab=4096, context=32)  # noqa: E731
 
-def test_a_run_killed_at_any_moment_ends_like_one_that_was_not(tmp_path):
+
+def recipe_of(kind: str) -> Recipe:
+    return SMALL if kind == "target" else replace(SMALL, teacher="target")
+
+
+@pytest.mark.parametrize(
+    ("where", "step", "kind"), [("step", 8, "target"), ("save", 8, "target"), ("save", 3, "draft")]
+)
+def test_a_run_killed_at_any_moment_ends_like_one_that_was_not(tmp_path, where, step, kind):
+    """Killed between two saves, and in the middle of writing one."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
+    teacher = TEACHER() if kind == "draft" else None
+
+    def run(folder):
+        return training.Run(recipe_of(kind), folder, teacher=teacher, corpus=small_corpus())
+
     try:
-        whole = training.Run(SMALL, tmp_path / "whole", corpus=small_corpus())
+        whole = run(tmp_path / "whole")
         whole.finish(measure_every=5, tell=lambda line: None)
-        script = SCRIPT.format(paths=[str(Path(__file__).parents[1]), str(Path(__file__).parent)])
-        command = [sys.executable, "-c", script, str(tmp_path / "killed")]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            for line in process.stdout:  # kill it in the middle of a later step
-                if line.startswith("6"):
-                    time.sleep(0.02)
-                    process.send_signal(signal.SIGKILL)
-                    break
-        assert process.returncode == -signal.SIGKILL
-        rest = training.Run(SMALL, tmp_path / "killed", corpus=small_corpus())
-        assert 5 <= rest.step < SMALL.steps
+        paths = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+        command = [sys.executable, "-c", SCRIPT.format(paths=paths), where, str(step), kind]
+        killed = subprocess.run([*command, str(tmp_path / "killed")], capture_output=True)
+        assert killed.returncode == -9, killed.stderr
+        rest = run(tmp_path / "killed")
+        assert rest.step == step - 1
+        assert rest.seconds > 0
+        assert len(rest.losses) == rest.step % 5
         rest.finish(measure_every=5, tell=lambda line: None)
     finally:
         torch.set_num_threads(threads)
@@ -185,6 +266,8 @@ def test_a_run_killed_at_any_moment_ends_like_one_that_was_not(tmp_path):
     ):
         assert torch.equal(one, other), name
     assert [point[:3] for point in whole.curve] == [point[:3] for point in rest.curve]
+    seconds = [point[3] for point in rest.curve]
+    assert seconds == sorted(seconds)
 
 
 def test_a_folder_with_another_run_is_refused(tmp_path):
@@ -195,20 +278,51 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
         training.Run(replace(SMALL, seed=1), tmp_path, corpus=corpus)
     with pytest.raises(ValueError, match="another text"):
         training.Run(SMALL, tmp_path, corpus=replace(corpus, train=corpus.train[1:]))
-    run.path.write_bytes(run.path.read_bytes()[:1000])
+    whole = run.path.read_bytes()
+    for damaged in (whole[:1000], b"", b"a text"):
+        run.path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="is no saved run"):
+            training.Run(SMALL, tmp_path, corpus=corpus)
+    torch.save({**run.identity, "step": 3}, run.path)
     with pytest.raises(ValueError, match="is no saved run"):
         training.Run(SMALL, tmp_path, corpus=corpus)
 
 
-def test_distilling_needs_a_teacher_and_comes_near_it(tmp_path):
-    recipe = replace(SMALL, teacher="target", steps=30)
-    with pytest.raises(ValueError, match="teacher is None"):
-        training.Run(recipe, tmp_path, corpus=small_corpus())
-    teacher = tiny.model(seed=5, dtype=torch.float32, vocab=4096, context=32)
+def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(tmp_path):
+    run = training.Run(SMALL, tmp_path, corpus=small_corpus())
+    run.save()
+    with torch.no_grad():
+        run.model.norm.weight[0] = math.nan
+    with pytest.raises(RuntimeError, match="the loss is nan at step 0"):
+        run.finish(save_every_s=0.0, tell=lambda line: None)
+    again = training.Run(SMALL, tmp_path, corpus=small_corpus())
+    assert all(p.isfinite().all() for p in again.model.parameters())
+
+
+def test_distilling_asks_the_teacher_about_the_same_tokens(tmp_path):
+    recipe, teacher = recipe_of("draft"), TEACHER()
     run = training.Run(recipe, tmp_path, corpus=small_corpus(), teacher=teacher)
-    first = run.advance()
-    run.finish(measure_every=30, tell=lambda line: None)
+    inputs, _ = run.batch(0)
+    with torch.no_grad():
+        p, q = (m(inputs).double().log_softmax(-1) for m in (teacher, run.model))
+    expected = (p.exp() * (p - q)).sum(-1).mean().item()
+    assert run.advance() == pytest.approx(expected, rel=0.03)  # products are in bf16
+    first = expected
+    run.finish(measure_every=12, tell=lambda line: None)
     assert run.losses == [] and run.curve[-1][1] < first
-    assert torch.equal(
-        teacher.head.weight, tiny.model(5, torch.float32, vocab=4096, context=32).head.weight
-    )
+    again = TEACHER()
+    assert torch.equal(teacher.head.weight, again.head.weight)  # a teacher does not learn
+
+
+def test_a_wrong_teacher_is_refused(tmp_path):
+    recipe, corpus = recipe_of("draft"), small_corpus()
+    with pytest.raises(ValueError, match="teacher is missing"):
+        training.Run(recipe, tmp_path, corpus=corpus)
+    with pytest.raises(ValueError, match="teacher is given"):
+        training.Run(SMALL, tmp_path, corpus=corpus, teacher=TEACHER())
+    with pytest.raises(ValueError, match="vocabulary of 97"):
+        training.Run(recipe, tmp_path, corpus=corpus, teacher=tiny.model())
+    training.Run(recipe, tmp_path, corpus=corpus, teacher=TEACHER()).save()
+    other = tiny.model(seed=6, dtype=torch.float32, vocab=4096, context=32)
+    with pytest.raises(ValueError, match="another teacher"):
+        training.Run(recipe, tmp_path, corpus=corpus, teacher=other)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 from datetime import date
 from pathlib import Path
@@ -25,6 +26,13 @@ PROMPTS = (
     "import ",
 )
 COMMAND = "moving-bytes train"
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not 1 or more")
+    return value
 
 
 def samples(model, coder) -> list[dict]:
@@ -44,10 +52,17 @@ def samples(model, coder) -> list[dict]:
     ]
 
 
-def card(run, name: str, path: Path, device: str, compiled: bool) -> dict:
-    """What there is to say about a finished run and the checkpoint at ``path``."""
+def card(run, name: str, path: Path, device: str) -> dict:
+    """What there is to say about a finished run and the checkpoint at ``path``.
+
+    Raises
+    ------
+    ValueError
+        The run is not finished: a card would promise steps that were never made.
+    """
+    if run.step != run.recipe.steps:
+        raise ValueError(f"the run is at step {run.step} of {run.recipe.steps}; finish it first")
     from helpers.lm import loading, text, tokenizer
-    from helpers.lm.datacard import fingerprint
     from helpers.lm.evaluate import bits_per_byte
     from helpers.lm.training import collect
 
@@ -62,18 +77,25 @@ def card(run, name: str, path: Path, device: str, compiled: bool) -> dict:
         "command": f"{COMMAND} {name}",
         "parameters": sum(p.numel() for p in model.parameters()),
         "recipe": run.recipe.to_dict(),
-        "text": {"python": environment.python, "train_sha256": fingerprint(own.train)},
+        "text": {"python": environment.python, "train_sha256": run.identity["text"]},
+        "teacher_sha256": run.identity["teacher"],
         "tokens": run.recipe.tokens,
         "epochs": round(run.recipe.tokens / run.windows.tokens, 2),
         "seconds": round(run.seconds),
         "device": environment.gpu if device.startswith("cuda") else environment.processor,
-        "compiled": compiled,
         "environment": environment.model_dump(),
         "held_out_bits_per_byte": {
             which: round(bits_per_byte(model, documents, coder), 4)
             for which, documents in held_out.items()
         },
-        "curve_columns": ["step", "nats per token", "validation bits per byte", "seconds"],
+        "curve_columns": [
+            "step",
+            "nats per token"
+            if run.teacher is None
+            else "divergence from the teacher, nats per token",
+            "validation bits per byte",
+            "seconds",
+        ],
         "curve": [[point[0], *(round(value, 4) for value in point[1:])] for point in run.curve],
         "samples": samples(model, coder),
         "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
@@ -89,9 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", choices=["target", "draft", "stranger"])
     parser.add_argument("--folder", type=Path, help="for its state (default _build/training/NAME)")
     parser.add_argument("--device", help="cpu or cuda (default: cuda if there is one)")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: all)")
+    parser.add_argument("--threads", type=_positive, help="CPU threads (default: all)")
     parser.add_argument("--teacher", type=Path, help="checkpoint to distil from (default: shipped)")
-    parser.add_argument("--compile", action="store_true", help="a third faster; needs a compiler")
     parser.add_argument("--ship", action="store_true", help="write to the package's own assets")
     options = parser.parse_args(arguments)
     try:
@@ -106,21 +127,29 @@ def main(arguments: list[str] | None = None) -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        print(f"{COMMAND}: --device {device}: torch finds no GPU here", file=sys.stderr)
+        return 1
     folder = options.folder or Path("_build/training") / options.name
     recipe = RECIPES[options.name]
     try:
         teacher = recipe.teacher and loading.load(options.teacher or recipe.teacher)
-        run = Run(recipe, folder, device, options.compile, teacher or None)
+        run = Run(recipe, folder, device, teacher or None)
         print(f"{options.name}: step {run.step} of {recipe.steps}, on {device}, in {folder}")
         run.finish(tell=lambda line: print(line, flush=True))
         shipped = loading.ASSETS / f"{options.name}.json"
         before = json.loads(shipped.read_text("utf-8")) if shipped.is_file() else None
-        path = (loading.ASSETS if options.ship else folder) / f"{options.name}.safetensors"
+        path = folder / f"{options.name}.safetensors"
         loading.save(run.model, path)
-        made = card(run, options.name, path, device, options.compile)
-        path.with_suffix(".json").write_text(
-            json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8"
-        )
+        made = card(run, options.name, path, device)
+        text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
+        path.with_suffix(".json").write_text(text, "utf-8")
+        if options.ship:  # only now, when weights and card are both whole
+            for suffix in (".safetensors", ".json"):
+                scratch = shipped.with_suffix(".part")
+                shutil.copyfile(path.with_suffix(suffix), scratch)
+                scratch.replace(shipped.with_suffix(suffix))
+            path = shipped.with_suffix(".safetensors")
     except (ValueError, OSError, RuntimeError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 1

@@ -8,6 +8,7 @@ was not.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import time
@@ -58,8 +59,21 @@ def next_token_loss(
     return F.kl_div(given, wanted, log_target=True, reduction="batchmean")
 
 
+def weights_fingerprint(model: Transformer) -> str:
+    """SHA-256 over names and values of all weights."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().float().cpu().numpy().tobytes())
+    return digest.hexdigest()
+
+
 class Validation:
-    """Bits per byte on fixed windows of the validation text: quick, for a curve, not for a card."""
+    """Bits per byte on fixed windows of the validation text: quick, for a curve, not for a card.
+
+    Windows lie across documents here, and the end tokens between them cost bits but have no bytes;
+    :mod:`helpers.lm.evaluate` has the exact rule.
+    """
 
     def __init__(self, documents, context: int, coder: tokenizer.Tokenizer):
         windows = Windows(coder.encode_many([d.text for d in documents]), context, coder.end)
@@ -97,8 +111,6 @@ class Run:
     folder : Path
         Holds ``state.pt``; a run that is there is continued.
     device : str
-    compile : bool
-        Let torch join elementwise steps into one (a third faster on a CPU; needs a C++ compiler).
     teacher : Transformer, optional
         Needed if the recipe names one.
     corpus : text.Corpus, optional
@@ -115,24 +127,39 @@ class Run:
         recipe: Recipe,
         folder: Path,
         device: str = "cpu",
-        compile: bool = False,
         teacher: Transformer | None = None,
         corpus: text.Corpus | None = None,
     ):
-        if recipe.teacher and teacher is None:
-            raise ValueError(f"teacher is None; this recipe distils from {recipe.teacher!r}")
+        if (recipe.teacher is None) != (teacher is None):
+            raise ValueError(
+                f"teacher is {'missing' if teacher is None else 'given'}; this recipe "
+                + (
+                    f"distils from {recipe.teacher!r}"
+                    if recipe.teacher
+                    else "learns from text alone"
+                )
+            )
+        if teacher is not None and teacher.config.vocab != recipe.config.vocab:
+            raise ValueError(
+                f"teacher has a vocabulary of {teacher.config.vocab}; the student's is "
+                f"{recipe.config.vocab}: they must have one tokenizer"
+            )
         self.recipe, self.folder = recipe, Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         coder = tokenizer.load()
         corpus = corpus or collect(recipe.text)
-        self.fingerprint = datacard.fingerprint(corpus.train)
+        #: what must be the same when the run is continued
+        self.identity = {
+            "recipe": recipe.to_dict(),
+            "text": datacard.fingerprint(corpus.train),
+            "teacher": None if teacher is None else weights_fingerprint(teacher),
+        }
         context = recipe.config.context
         encoded = coder.encode_many([d.text for d in corpus.train])
         self.windows = Windows(encoded, context, coder.end, recipe.seed)
         self.validation = Validation(corpus.validation, context, coder)
         self.model = Transformer(recipe.config, seed=recipe.seed).to(device)
         self.teacher = teacher.to(device) if teacher is not None else None
-        self.compiled = torch.compile(self.model, dynamic=False) if compile else self.model
         self.optimizers = optimizers.build(self.model, recipe.learning_rate, recipe.weight_decay)
         self.step, self.seconds, self.curve, self.losses = 0, 0.0, [], []
         if self.path.exists():
@@ -145,30 +172,28 @@ class Run:
     def _restore(self) -> None:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
-            known = state["recipe"]
-        except Exception as error:
+            identity = {name: state[name] for name in self.identity}
+            self.step, self.seconds = state["step"], state["seconds"]
+            self.curve, self.losses = state["curve"], state["losses"]
+            weights, memories = state["model"], state["optimizers"]
+        except Exception as error:  # whatever a damaged or foreign file makes of itself
             raise ValueError(
                 f"{self.path} is no saved run ({type(error).__name__}); remove it to start anew"
             ) from error
-        for what, here, there in (
-            ("by another recipe", self.recipe.to_dict(), known),
-            ("on another text (another Python?)", self.fingerprint, state["text"]),
-        ):
-            if here != there:
+        for what, here in self.identity.items():
+            if identity[what] != here:
                 raise ValueError(
-                    f"{self.path} holds a run {what}; choose another folder or remove it"
+                    f"{self.path} holds a run with another {what}; choose another folder or "
+                    "remove it"
                 )
-        self.model.load_state_dict(state["model"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.curve, self.losses = state["curve"], state["losses"]
+        self.model.load_state_dict(weights)
+        for optimizer, memory in zip(self.optimizers, memories, strict=True):
+            optimizer.load_state_dict(memory)
 
     def save(self) -> None:
         """Write all that the next step needs; whoever reads sees the old file or the new one."""
         state = {
-            "recipe": self.recipe.to_dict(),
-            "text": self.fingerprint,
+            **self.identity,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step,
@@ -177,8 +202,14 @@ class Run:
             "losses": self.losses,  # since the curve's last point
         }
         scratch = self.path.with_suffix(".part")
-        torch.save(state, scratch)
-        os.replace(scratch, self.path)
+        try:
+            with open(scratch, "wb") as stream:
+                torch.save(state, stream)
+                stream.flush()
+                os.fsync(stream.fileno())  # else a power cut may leave the name without the content
+            os.replace(scratch, self.path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """Inputs and targets of a step, each [B, T]."""
@@ -189,15 +220,26 @@ class Run:
         return rows[:, :-1].reshape(-1, length), rows[:, 1:].reshape(-1, length)
 
     def advance(self) -> float:
-        """Make one step; returns its loss in nats per token."""
+        """Make one step; returns its loss in nats per token.
+
+        Raises
+        ------
+        RuntimeError
+            If the loss is not finite: the weights are lost, what was saved is not.
+        """
         inputs, targets = self.batch(self.step)
         wanted = None
         with fast_arithmetic(self.model.device):
             if self.teacher is not None:
                 with torch.no_grad():
                     wanted = self.teacher(inputs)
-            logits = self.compiled(inputs)
+            logits = self.model(inputs)
         loss = next_token_loss(logits, targets, wanted)
+        if not loss.isfinite():
+            raise RuntimeError(
+                f"the loss is {loss.item()} at step {self.step}: a smaller learning rate than "
+                f"{self.recipe.learning_rate} may help"
+            )
         loss.backward()
         factor = optimizers.learning_rate_factor(
             self.step, self.recipe.steps, cool_down=self.recipe.cool_down
