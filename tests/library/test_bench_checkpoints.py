@@ -66,6 +66,7 @@ def test_the_command_ships_a_checkpoint_with_its_card_and_reproduces_it(small, t
     assert main(again) == 0
     said = capsys.readouterr().out
     assert "the shipped one: +0.0000, within 0.03" in said
+    assert "another text than the data card's" in said  # this test's own
     assert (tmp_path / "other" / "target.safetensors").read_bytes() == path.read_bytes()
 
 

@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import torch
 
-        from helpers.lm import loading
+        from helpers.lm import datacard, loading, text
         from helpers.lm.recipes import RECIPES
         from helpers.lm.training import Run
     except ImportError as error:
@@ -142,8 +142,9 @@ def main(arguments: list[str] | None = None) -> int:
         path = folder / f"{options.name}.safetensors"
         loading.save(run.model, path)
         made = card(run, options.name, path, device)
-        text = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-        path.with_suffix(".json").write_text(text, "utf-8")
+        path.with_suffix(".json").write_text(
+            json.dumps(made, indent=1, ensure_ascii=False) + "\n", "utf-8"
+        )
         if options.ship:  # only now, when weights and card are both whole
             for suffix in (".safetensors", ".json"):
                 scratch = shipped.with_suffix(".part")
@@ -153,11 +154,13 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, RuntimeError) as error:
         print(f"{COMMAND}: {error}", file=sys.stderr)
         return 1
-    for text, bits in made["held_out_bits_per_byte"].items():
-        print(f"held-out {text}: {bits:.4f} bits per byte")
+    for what, bits in made["held_out_bits_per_byte"].items():
+        print(f"held-out {what}: {bits:.4f} bits per byte")
         if before:
-            away = bits - before["held_out_bits_per_byte"][text]
+            away = bits - before["held_out_bits_per_byte"][what]
             within = "within" if abs(away) <= REPRODUCES_WITHIN else "NOT within"
             print(f"  the shipped one: {away:+.4f}, {within} {REPRODUCES_WITHIN}")
+    for line in datacard.compare(datacard.load(), text.corpus()):
+        print(f"another text than the data card's, so expect another figure: {line}")
     print(f"wrote {path} and its card")
     return 0
