@@ -6,7 +6,12 @@ All that imports transformers (seconds) is gathered here, so that one worker pay
 from __future__ import annotations
 
 import json
+import os
+import stat
 import struct
+import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -14,11 +19,11 @@ torch = pytest.importorskip("torch")
 import tiny  # noqa: E402
 from helpers import catalog  # noqa: E402
 from helpers.lm import loading  # noqa: E402
-from helpers.lm.checkpoint import DTYPES  # noqa: E402
+from helpers.lm.checkpoint import DTYPES, weight_shapes  # noqa: E402
 from helpers.lm.config import ModelConfig, RopeScaling  # noqa: E402
 from helpers.lm.model import Transformer  # noqa: E402
 from helpers.lm.published import published_parts  # noqa: E402
-from helpers.lm.published_config import read_config  # noqa: E402
+from helpers.lm.published_config import DEFAULT_WINDOW, read_config  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,6 +41,54 @@ def one_thread():
 @pytest.fixture
 def checkpoint(tmp_path):
     return loading.save(tiny.model(), tmp_path / "one.safetensors")
+
+
+def test_a_save_that_fails_half_way_leaves_the_old_file(monkeypatch, checkpoint):
+    before, whole = checkpoint.read_bytes(), Path.write_bytes
+
+    def half(path, data):
+        whole(path, data[: len(data) // 2])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match=r"one.safetensors: cannot be written: .*No space left"):
+        loading.save(tiny.model(seed=1), checkpoint)
+    monkeypatch.undo()
+    assert checkpoint.read_bytes() == before
+    assert [path.name for path in checkpoint.parent.iterdir()] == ["one.safetensors"]
+
+
+def test_what_safetensors_cannot_do_is_an_oserror_too(monkeypatch, checkpoint):
+    import safetensors.torch
+
+    def fails(*arguments, **options):
+        raise safetensors.SafetensorError("no luck")
+
+    monkeypatch.setattr(safetensors.torch, "save", fails)
+    with pytest.raises(OSError, match=r"one.safetensors: cannot be written: no luck"):
+        loading.save(tiny.model(), checkpoint)
+
+
+def test_a_save_into_no_folder_says_so(tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"path: there is no folder .*none to write a\.safe"
+    ):
+        loading.save(tiny.model(), tmp_path / "none" / "a.safetensors")
+    (tmp_path / "a.safetensors").mkdir()
+    with pytest.raises(OSError, match=r"a.safetensors: cannot be written"):
+        loading.save(tiny.model(), tmp_path / "a.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.safetensors"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights as on POSIX")
+@pytest.mark.parametrize("mask", [0o022, 0o027, 0o077])
+def test_a_checkpoint_has_the_rights_of_any_other_file(tmp_path, mask):
+    before = os.umask(mask)
+    try:
+        path = loading.save(tiny.model(), tmp_path / "one.safetensors")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
 
 
 def stretched(**changes):
@@ -140,7 +193,30 @@ def config_changes(**changes):
             dict(header_changes=lambda h: h["__metadata__"].update(config="[]")),
             "'config' in its header cannot be used",
         ),
+        (
+            dict(header_changes=lambda h: h["__metadata__"].update(config="[" * 100_000)),
+            "'config' in its header cannot be used: maximum recursion",
+        ),
         (dict(header_changes=config_changes(heads=3)), "kv_heads is 2; it must divide"),
+        (dict(header_changes=config_changes(norm_eps=True)), "norm_eps is True; it must be a pos"),
+        (dict(header_changes=config_changes(rope_theta=10**400)), "it must be a positive number"),
+        (dict(header_changes=config_changes(rope_scaling=[1])), r"rope_scaling is \[1\]; it must"),
+        (
+            dict(header_changes=config_changes(rope_scaling={"factor": 2.0})),
+            r"missing fields of rope_scaling \['high_freq_factor', ",
+        ),
+        (
+            dict(header_changes=config_changes(context=10**12)),
+            "context is 1000000000000; with head_dim 8 the rotary tables would be larger than 4 Gi",
+        ),
+        (
+            dict(header_changes=config_changes(layers=300_000)),
+            "its 15 tensors are too few for 300000 layers",
+        ),
+        (
+            dict(header_changes=config_changes(d_model=10**30)),
+            r"another shape for embedding.weight \[97, 32\] \(allowed is \[97, 10{30}\]\)",
+        ),
         (dict(header_changes=config_changes(depth=3)), "unknown fields \\['depth'\\]"),
         (dict(header_changes=config_changes(layers=3)), "lacks layers.2.*and 3 more$"),
         (dict(header_changes=config_changes(layers=1)), "has no use for layers.1"),
@@ -155,9 +231,19 @@ def config_changes(**changes):
     ],
 )
 def test_a_file_that_does_not_fit_is_refused(checkpoint, how, message):
+    started = time.perf_counter()
     with pytest.raises(ValueError, match=message) as error:
         loading.load(rewritten(checkpoint, **how))
     assert str(checkpoint) in str(error.value)
+    assert time.perf_counter() - started < 5  # nothing of the stated size was built
+
+
+@pytest.mark.parametrize("make", [tiny.model, lambda: tiny.model(tied_embeddings=True, layers=3)])
+@pytest.mark.parametrize("qkv_bias", [False, True])
+def test_shapes_by_arithmetic_are_those_of_the_module(make, qkv_bias):
+    config = replace(make().config, qkv_bias=qkv_bias, head_dim=10, ffn=33, vocab=41)
+    found = {name: list(value.shape) for name, value in Transformer(config).named_parameters()}
+    assert weight_shapes(config) == found
 
 
 def test_what_is_no_file_is_refused(tmp_path):
@@ -387,6 +473,8 @@ def test_a_sparse_old_file_gets_the_defaults_of_its_time(tmp_path):
         {"rope_theta": 5e5, "rope_scaling": {**STRETCH, "type": "llama3", "rope_type": ...}},
         {"rope_parameters": LLAMA3},
         {"rope_theta": 5e5, "rope_parameters": STRETCH},
+        {"rope_theta": 5e5, "rope_scaling": STRETCH, "rope_parameters": LLAMA3},
+        {"rope_scaling": LLAMA3},
     ],
 )
 def test_both_styles_of_rotary_fields_mean_the_same(tmp_path, changes):
@@ -406,6 +494,9 @@ def test_both_styles_of_rotary_fields_mean_the_same(tmp_path, changes):
         {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}},
         {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": 128},
         {"model_type": "mistral", "num_key_value_heads": 4, "sliding_window": None},
+        {"model_type": "mistral", "num_key_value_heads": 4},  # 4,096, longer than the context
+        {"sliding_window": 16},  # llama has no such field and does not look
+        {"tie_word_embeddings": None, "rope_scaling": {}},
     ],
 )
 def test_what_changes_nothing_is_accepted(tmp_path, changes):
@@ -504,6 +595,9 @@ QWEN = {"model_type": "qwen2", "num_key_value_heads": 2}
         {"sliding_window": 64, "use_sliding_window": False},
         {"sliding_window": 64, "use_sliding_window": True, "max_window_layers": 2},
         {"sliding_window": 64, "use_sliding_window": True, "layer_types": ["full_attention"] * 2},
+        {"sliding_window": None, "use_sliding_window": True, "max_window_layers": 0},
+        {"use_sliding_window": True, "max_position_embeddings": 8192},  # from layer 28 on
+        {"use_sliding_window": True, "max_window_layers": 0},  # 4,096, longer than the context
     ],
 )
 def test_a_window_that_no_layer_uses_is_accepted(tmp_path, changes):
@@ -515,6 +609,13 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path, changes):
     [
         ({"model_type": "gpt2"}, "model_type is 'gpt2'; allowed are llama, mistral, qwen2"),
         ({"model_type": ...}, "model_type is None; allowed are"),
+        ({"model_type": ["llama"]}, r"model_type is \['llama'\]; allowed are"),
+        ({"num_attention_heads": 0}, "num_attention_heads is 0; it must be a whole number, 1 or m"),
+        ({"num_hidden_layers": -1}, "num_hidden_layers is -1; it must be a whole number, 1 or m"),
+        ({"head_dim": 0}, "head_dim is 0; it must be a whole number, 1 or more"),
+        ({"tie_word_embeddings": "false"}, 'tie_word_embeddings is "false"; it must be true or f'),
+        ({"rope_theta": 10**400}, "rope_theta is 10{400}; it must be a positive number"),
+        ({"rope_theta": [1]}, r"rope_theta is \[1\]; it must be a positive number"),
         ({"hidden_act": "gelu"}, 'hidden_act is "gelu"; allowed is "silu" or "swish"'),
         ({"attention_bias": True}, "attention_bias is true; allowed is false"),
         ({"mlp_bias": True}, "mlp_bias is true; allowed is false"),
@@ -543,6 +644,54 @@ def test_a_window_that_no_layer_uses_is_accepted(tmp_path, changes):
             "rope_parameters.partial_rotary_factor is 0.25; allowed is 1",
         ),
         (
+            {"rope_scaling": STRETCH, "rope_parameters": {**LLAMA3, "factor": 4.0}},
+            "rope_scaling is .* and rope_parameters .*; they must say the same",
+        ),
+        (
+            {"rope_scaling": STRETCH, "rope_parameters": {"rope_type": "default"}},
+            "they must say the same",
+        ),
+        (
+            {"rope_scaling": {"type": "linear", "factor": 2.0}, "rope_parameters": LLAMA3},
+            'rope_scaling is .*"linear".*allowed are',
+        ),
+        (
+            {"rope_theta": 1e4, "rope_parameters": LLAMA3},
+            "rope_theta is 10000.0 and inside rope_parameters 500000.0; they must say the same",
+        ),
+        (
+            {"model_type": "mistral", "num_key_value_heads": 2, "max_position_embeddings": 4097},
+            r"sliding_window is 4096 \(not stated: the default\); allowed is null",
+        ),
+        (
+            {
+                **QWEN,
+                "use_sliding_window": True,
+                "max_position_embeddings": 4097,
+                "max_window_layers": 1,
+            },
+            r"sliding_window is 4096 \(not stated: the default\)",
+        ),
+        ({**QWEN, "use_sliding_window": "false"}, 'use_sliding_window is "false"; it must be true'),
+        (
+            {
+                **QWEN,
+                "use_sliding_window": True,
+                "sliding_window": 64,
+                "max_window_layers": None,
+            },
+            "max_window_layers is null",
+        ),
+        (
+            {
+                **QWEN,
+                "use_sliding_window": True,
+                "sliding_window": 64,
+                "layer_types": "full_attention",
+            },
+            "sliding_window is 64",
+        ),
+        (
             {"model_type": "mistral", "num_key_value_heads": 2, "sliding_window": 64},
             "sliding_window is 64; allowed is null, or one not shorter than .*128",
         ),
@@ -568,7 +717,13 @@ def test_what_the_module_does_not_do_is_refused(tmp_path, changes, message):
     assert str(path) in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff"])
+def test_the_window_that_a_file_need_not_state_is_that_of_transformers():
+    transformers = pytest.importorskip("transformers")
+    assert transformers.MistralConfig().sliding_window == DEFAULT_WINDOW
+    assert transformers.Qwen2Config(use_sliding_window=True).sliding_window == DEFAULT_WINDOW
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "\xff", "[" * 100_000])
 def test_a_configuration_that_is_no_json_object(tmp_path, text):
     (tmp_path / "config.json").write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=r"config.json: (not JSON|holds a list)"):
@@ -652,11 +807,21 @@ def test_folders_that_lack_something(folder):
     index.write_text(json.dumps({"weight_map": {"a": "../one.safetensors"}}))
     with pytest.raises(ValueError, match=r"'../one.safetensors' is not the name of a file"):
         loading.load_pretrained(folder)
+    index.write_text(json.dumps({"weight_map": {"a": ["one.safetensors"]}}))
+    with pytest.raises(ValueError, match=r"'one.safetensors'. is not the name of a file"):
+        loading.load_pretrained(folder)
     index.write_text("{}")
     with pytest.raises(ValueError, match="weight_map is missing or empty"):
         loading.load_pretrained(folder)
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match=r"config.json: there is no such file"):
+        loading.load_pretrained(folder)
+
+
+def test_more_layers_than_tensors_are_refused_at_once(folder):
+    config = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 10**9}
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="20 tensors are too few for 1000000000 layers"):
         loading.load_pretrained(folder)
 
 

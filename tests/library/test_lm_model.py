@@ -192,8 +192,8 @@ def test_dtype_and_tables_follow():
     model = Transformer(tiny.config())
     assert (model.dtype, model.cos.dtype, model.device.type) == (torch.float32,) * 2 + ("cpu",)
     model.bfloat16()
-    assert model.dtype == model.sin.dtype == torch.bfloat16
-    assert not {"cos", "sin"} & set(model.state_dict())
+    assert model.dtype == model.signed_sin.dtype == torch.bfloat16
+    assert not {"cos", "signed_sin"} & set(model.state_dict())
 
 
 def test_a_seed_decides_the_first_weights():
@@ -203,6 +203,16 @@ def test_a_seed_decides_the_first_weights():
     assert all(torch.equal(a, b) for a, b, _ in pairs)
     assert not any(torch.equal(a, c) for a, _, c in pairs if a.dim() == 2)
     assert abs(float(one.layers[0].ffn.gate_up.weight.detach().std()) - 0.02) < 0.002
+
+
+def test_what_writes_to_the_residual_stream_starts_smaller():
+    """Each of 2 L additions has 1 / (2 L) of the variance: their sum has that of one."""
+    model = Transformer(tiny.config(layers=8, d_model=64, ffn=64, heads=8))
+    for layer in model.layers:
+        for linear in (layer.attention.out, layer.ffn.down):
+            assert float(linear.weight.detach().std()) == pytest.approx(0.02 / 4, rel=0.1)
+        for linear in (layer.attention.qkv, layer.ffn.gate_up):
+            assert float(linear.weight.detach().std()) == pytest.approx(0.02, rel=0.1)
 
 
 # ---- counts --------------------------------------------------------------------------------------
@@ -259,6 +269,11 @@ def good(**changes):
     return {name: value for name, value in values.items() if value is not Ellipsis}
 
 
+def test_fields_that_are_none_at_all_are_refused():
+    with pytest.raises(ValueError, match=r"fields are \[\]; they must be given by name"):
+        ModelConfig.from_dict([])
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -273,6 +288,14 @@ def good(**changes):
         (dict(rope_theta=0), "rope_theta is 0; it must be a positive number"),
         (dict(norm_eps=float("nan")), "norm_eps is nan; it must be a positive number"),
         (dict(norm_eps="tiny"), "norm_eps is 'tiny'; it must be a positive number"),
+        (dict(norm_eps=True), "norm_eps is True; it must be a positive number"),
+        (dict(rope_theta=10**400), "rope_theta is 10{400}; it must be a positive number"),
+        (dict(tied_embeddings="false"), "tied_embeddings is 'false'; it must be True or False"),
+        (dict(tied_embeddings=None), "tied_embeddings is None; it must be True or False"),
+        (dict(qkv_bias=1), "qkv_bias is 1; it must be True or False"),
+        (dict(rope_scaling="llama3"), "rope_scaling is 'llama3'; it must be a RopeScaling or None"),
+        (dict(rope_scaling={"x": 1}), r"unknown fields of rope_scaling \['x'\]; known are"),
+        (dict(rope_scaling={"factor": 1}), r"missing fields of rope_scaling \['high_freq_factor'"),
         (dict(depth=3), r"unknown fields \['depth'\]; known are \['context', "),
         (dict(vocab=...), r"missing fields \['vocab'\]"),
         (

@@ -1,4 +1,8 @@
-"""What both kinds of checkpoint need: open safetensors files, compare shapes, fill a module."""
+"""What both kinds of checkpoint need: open safetensors files, compare shapes, fill a module.
+
+A file can state any sizes. What it holds is compared with them by arithmetic, before a module is
+built or memory asked for.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +21,8 @@ from helpers.lm.model import Transformer
 #: what a weight may be stored as, in the names of the safetensors format
 STORED = ("F64", "F32", "F16", "BF16")
 DTYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+#: largest rotary tables that a file may ask for; heads of 128 reach 4 million tokens
+LARGEST_TABLES_BYTES = 4 * 2**30
 
 
 def check_dtype(dtype: torch.dtype) -> None:
@@ -29,7 +35,9 @@ def read_json(path: Path) -> dict:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: there is no such file") from None
-    except ValueError as error:  # of JSON or of UTF-8
+    except IsADirectoryError:
+        raise FileNotFoundError(f"{path}: is a folder; it must be a file") from None
+    except (ValueError, RecursionError) as error:  # of JSON or of UTF-8; too deeply nested
         raise ValueError(f"{path}: not JSON: {error}") from None
     if not isinstance(values, dict):
         raise ValueError(f"{path}: holds a {type(values).__name__}; it must be an object")
@@ -61,10 +69,39 @@ def stored_shape(path: Path, file, name: str) -> list[int]:
     return list(stored.get_shape())
 
 
-def parameter_shapes(model: Transformer) -> dict[str, list[int]]:
-    """What a file for this model holds: a tied head is not stored twice."""
-    # named_parameters names a shared tensor once, by the place where it comes first
-    return {name: list(value.shape) for name, value in model.named_parameters()}
+def check_sizes(path: Path, config: ModelConfig, tensors: int) -> None:
+    """Refuse sizes that would cost much before the shapes can be compared."""
+    if config.layers > tensors:
+        raise ValueError(
+            f"{path}: does not fit its configuration: its {tensors} tensors are too few for "
+            f"{config.layers} layers"
+        )
+    if 2 * config.context * config.head_dim * torch.float32.itemsize > LARGEST_TABLES_BYTES:
+        raise ValueError(
+            f"{path}: context is {config.context}; with head_dim {config.head_dim} the rotary "
+            f"tables would be larger than {LARGEST_TABLES_BYTES // 2**30} GiB"
+        )
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, list[int]]:
+    """What a file for a model of these sizes holds: a tied head is not stored twice."""
+    c, f, heads = config.d_model, config.ffn, config.heads * config.head_dim
+    qkv = heads + 2 * config.kv_heads * config.head_dim  # rows
+    shapes = {"embedding.weight": [config.vocab, c]}
+    for layer in range(config.layers):
+        at = f"layers.{layer}"
+        shapes[f"{at}.attention_norm.weight"] = [c]
+        shapes[f"{at}.attention.qkv.weight"] = [qkv, c]
+        if config.qkv_bias:
+            shapes[f"{at}.attention.qkv.bias"] = [qkv]
+        shapes[f"{at}.attention.out.weight"] = [c, heads]
+        shapes[f"{at}.ffn_norm.weight"] = [c]
+        shapes[f"{at}.ffn.gate_up.weight"] = [2 * f, c]
+        shapes[f"{at}.ffn.down.weight"] = [c, f]
+    shapes["norm.weight"] = [c]
+    if not config.tied_embeddings:
+        shapes["head.weight"] = [config.vocab, c]
+    return shapes
 
 
 def compare_shapes(path: Path, found: Mapping, wanted: Mapping) -> None:
@@ -87,17 +124,14 @@ def compare_shapes(path: Path, found: Mapping, wanted: Mapping) -> None:
         raise ValueError(f"{path}: does not fit its configuration: it {'; it '.join(said)}")
 
 
-def empty_model(config: ModelConfig) -> Transformer:
-    """The module without memory behind it: the file's tensors will be put in place."""
-    with torch.device("meta"):
-        return Transformer(config)
-
-
-def filled_model(model: Transformer, weights: dict[str, Tensor], dtype, device) -> Transformer:
+def filled_model(config: ModelConfig, weights: dict[str, Tensor], dtype, device) -> Transformer:
+    with torch.device("meta"):  # the module without memory: the weights are put in place
+        model = Transformer(config)
     model.load_state_dict(weights, strict=False, assign=True)
-    if model.config.tied_embeddings:
+    if config.tied_embeddings:
         model.head.weight = model.embedding.weight
     # the rotary tables depend on the head size and the context only, not on the large sizes
-    small = Transformer(replace(model.config, layers=1, d_model=1, ffn=1, vocab=1))
-    model.cos, model.sin = small.cos.to(device, dtype), small.sin.to(device, dtype)
+    small = Transformer(replace(config, layers=1, d_model=1, ffn=1, vocab=1))
+    model.cos = small.cos.to(device, dtype)
+    model.signed_sin = small.signed_sin.to(device, dtype)
     return model.eval().requires_grad_(False)

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from math import isfinite
+from sys import float_info
+from typing import Any
+
+
+def check_positive(name: str, value: Any) -> None:
+    """Refuse what is not a number above 0 that fits a float; True counts as no number."""
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and 0 < value <= float_info.max):
+        raise ValueError(f"{name} is {value!r}; it must be a positive number")
 
 
 @dataclass(frozen=True)
@@ -22,9 +30,7 @@ class RopeScaling:
 
     def __post_init__(self):
         for name in ("factor", "low_freq_factor", "high_freq_factor", "original_context"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and isfinite(value) and value > 0):
-                raise ValueError(f"rope_scaling.{name} is {value!r}; it must be a positive number")
+            check_positive(f"rope_scaling.{name}", getattr(self, name))
         if self.high_freq_factor <= self.low_freq_factor:
             raise ValueError(
                 f"rope_scaling.high_freq_factor is {self.high_freq_factor}; it must be larger than "
@@ -55,7 +61,8 @@ class ModelConfig:
     Raises
     ------
     ValueError
-        A size that is no positive whole number, heads that do not share evenly, an odd head size.
+        A size that is no positive whole number, heads that do not share evenly, an odd head size,
+        a field of another type.
 
     Examples
     --------
@@ -96,9 +103,14 @@ class ModelConfig:
                 f"head_dim is {self.head_dim}; it must be even, for rotary embedding turns pairs"
             )
         for name in ("rope_theta", "norm_eps"):
-            value = getattr(self, name)
-            if not (isinstance(value, (int, float)) and isfinite(value) and value > 0):
-                raise ValueError(f"{name} is {value!r}; it must be a positive number")
+            check_positive(name, getattr(self, name))
+        for name in ("tied_embeddings", "qkv_bias"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise ValueError(f"{name} is {value!r}; it must be True or False")
+        if not isinstance(self.rope_scaling, (RopeScaling, type(None))):
+            raise ValueError(
+                f"rope_scaling is {self.rope_scaling!r}; it must be a RopeScaling or None"
+            )
 
     @property
     def group(self) -> int:
@@ -145,15 +157,22 @@ class ModelConfig:
     @classmethod
     def from_dict(cls, values: Mapping) -> ModelConfig:
         """The inverse of :meth:`to_dict`; an unknown or missing field is an error that names it."""
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(values) - known):
-            raise ValueError(f"unknown fields {unknown}; known are {sorted(known)}")
-        if missing := sorted(set(SIZES) - set(values)):
-            raise ValueError(f"missing fields {missing}")
+        _check_fields("fields", values, {field.name for field in fields(cls)}, set(SIZES))
         scaling = values.get("rope_scaling")
         if isinstance(scaling, Mapping):
+            known = {field.name for field in fields(RopeScaling)}
+            _check_fields("fields of rope_scaling", scaling, known, known)
             values = {**values, "rope_scaling": RopeScaling(**scaling)}
         return cls(**values)
+
+
+def _check_fields(what: str, values: Any, known: set[str], needed: set[str]) -> None:
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{what} are {values!r}; they must be given by name")
+    if unknown := sorted(set(values) - known):
+        raise ValueError(f"unknown {what} {unknown}; known are {sorted(known)}")
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"missing {what} {missing}")
 
 
 #: the fields that are counts

@@ -15,12 +15,12 @@ import torch
 
 from helpers.lm.checkpoint import (
     check_dtype,
+    check_sizes,
     compare_shapes,
-    empty_model,
     filled_model,
     open_tensors,
-    parameter_shapes,
     stored_shape,
+    weight_shapes,
 )
 from helpers.lm.config import ModelConfig
 from helpers.lm.model import Transformer
@@ -53,6 +53,8 @@ def save(model: Transformer, path: str | Path, card: Mapping | None = None) -> P
     ------
     ValueError
         For a path of another kind, or a model whose linears were quantised: save it before.
+    OSError
+        The file cannot be written (no such folder, a full disk). A file that was there stays.
 
     Examples
     --------
@@ -65,22 +67,39 @@ def save(model: Transformer, path: str | Path, card: Mapping | None = None) -> P
     >>> model.config == config, model.dtype
     (True, torch.float64)
     """
-    from safetensors.torch import save_file
-
     path = checkpoint_path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"path: there is no folder {path.parent} to write {path.name} to")
     tensors = {name: value.detach() for name, value in model.state_dict().items()}
     if model.config.tied_embeddings:
         del tensors["head.weight"]  # it is the embedding
-    if set(tensors) != set(parameter_shapes(empty_model(model.config))):
+    if set(tensors) != set(weight_shapes(model.config)):
         raise ValueError("model: its linears were quantised; save it before, quantise after load")
     stored = {name: value.to("cpu", torch.bfloat16).contiguous() for name, value in tensors.items()}
-    part = path.with_suffix(".part")
-    save_file(stored, part, metadata={"config": json.dumps(model.config.to_dict())})
-    part.replace(path)
+    _write(path, stored, {"config": json.dumps(model.config.to_dict())})
     if card is not None:
         text = json.dumps(dict(card), indent=1, ensure_ascii=False) + "\n"
         path.with_suffix(".json").write_text(text, encoding="utf-8")
     return path
+
+
+def _write(path: Path, tensors: Mapping[str, torch.Tensor], header: Mapping[str, str]) -> None:
+    """Write beside the file, then move into its place: whoever reads sees the old one or the new.
+
+    The file is opened here, so that it gets the rights that the user's other files have;
+    safetensors itself would make it readable by the owner alone.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save
+
+    part = path.with_suffix(".part")
+    try:
+        part.write_bytes(save(dict(tensors), metadata=dict(header)))
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OSError(f"{path}: cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)  # what a failure left; after the move there is none
 
 
 def load(
@@ -124,12 +143,13 @@ def load(
     with ExitStack() as files:
         file = open_tensors(path, files)
         config = _own_config(path, file.metadata() or {})
-        model = empty_model(config)
-        wanted = parameter_shapes(model)
-        compare_shapes(path, {name: stored_shape(path, file, name) for name in file.keys()}, wanted)  # noqa: SIM118
+        names = list(file.keys())
+        check_sizes(path, config, len(names))
+        wanted = weight_shapes(config)
+        compare_shapes(path, {name: stored_shape(path, file, name) for name in names}, wanted)
         # a copy: what the file hands out is the file itself, mapped into memory
         weights = {name: file.get_tensor(name).to(device, dtype, copy=True) for name in wanted}
-    return filled_model(model, weights, dtype, device)
+    return filled_model(config, weights, dtype, device)
 
 
 def _own_config(path: Path, header: Mapping[str, str]) -> ModelConfig:
@@ -140,7 +160,7 @@ def _own_config(path: Path, header: Mapping[str, str]) -> ModelConfig:
         )
     try:
         return ModelConfig.from_dict(json.loads(header["config"]))
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: 'config' in its header cannot be used: {error}") from None
 
 

@@ -73,13 +73,15 @@ def rotary_frequencies(config: ModelConfig) -> Tensor:
     return keep * frequencies + (1 - keep) * frequencies / scaling.factor
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, signed_sin: Tensor) -> Tensor:
     """Turn channel ``i`` and channel ``i + D/2`` by their token's angle.
 
-    ``x`` is [..., heads, D]; ``cos`` and ``sin`` [..., 1, D], the first half of ``sin`` negated, so
-    that one roll serves both halves.
+    ``x`` is [..., heads, D]; ``cos`` and ``signed_sin`` [..., 1, D]. Of a pair (a, b) the first
+    becomes a cos - b sin, the second b cos + a sin. A roll by half puts b beside a and a beside b,
+    so one product serves both halves if the sine already carries the sign: ``signed_sin`` is
+    -sin in its first half and sin in its second.
     """
-    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), sin)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, dims=-1), signed_sin)
 
 
 class RMSNorm(nn.Module):
@@ -104,12 +106,14 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.d_model, rows, bias=config.qkv_bias)  # rows: q, then k, then v
         self.out = nn.Linear(config.heads * config.head_dim, config.d_model, bias=False)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend) -> Tensor:
+    def forward(
+        self, x: Tensor, cos: Tensor, signed_sin: Tensor, layer: int, attend: Attend
+    ) -> Tensor:
         heads, kv_heads = self.config.heads, self.config.kv_heads
         # [..., C] -> [..., (H + 2 Hkv) D] -> [..., H + 2 Hkv, D]
         qkv = self.qkv(x).unflatten(-1, (heads + 2 * kv_heads, self.config.head_dim))
         qk, v = qkv.split((heads + kv_heads, kv_heads), dim=-2)
-        q, k = rotate(qk, cos, sin).split((heads, kv_heads), dim=-2)
+        q, k = rotate(qk, cos, signed_sin).split((heads, kv_heads), dim=-2)
         out = attend(layer, q, k, v)  # [..., H, D]
         return self.out(out.flatten(-2))  # [..., H D] -> [..., C]
 
@@ -137,8 +141,10 @@ class Layer(nn.Module):
         self.ffn_norm = RMSNorm(config.d_model, config.norm_eps)
         self.ffn = FeedForward(config)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, layer: int, attend: Attend) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), cos, sin, layer, attend)
+    def forward(
+        self, x: Tensor, cos: Tensor, signed_sin: Tensor, layer: int, attend: Attend
+    ) -> Tensor:
+        x = x + self.attention(self.attention_norm(x), cos, signed_sin, layer, attend)
         return x + self.ffn(self.ffn_norm(x))
 
 
@@ -174,7 +180,8 @@ class Transformer(nn.Module):
         cos, sin = angles.cos(), angles.sin()  # [context, D/2]
         # [context, 1, D]: one row serves all heads of a token
         self.register_buffer("cos", torch.cat((cos, cos), -1).unsqueeze(1), persistent=False)
-        self.register_buffer("sin", torch.cat((-sin, sin), -1).unsqueeze(1), persistent=False)
+        signed = torch.cat((-sin, sin), -1).unsqueeze(1)  # see rotate
+        self.register_buffer("signed_sin", signed, persistent=False)
 
     def _fill(self, generator: torch.Generator) -> None:
         """Normal weights; those that write to the residual stream smaller, for they add up."""
@@ -217,11 +224,13 @@ class Transformer(nn.Module):
                 raise ValueError(
                     f"tokens has {length} of them in a row; the context holds {self.config.context}"
                 )
-            cos, sin = self.cos[:length], self.sin[:length]  # [T, 1, D]
+            cos, sin = self.cos[:length], self.signed_sin[:length]  # [T, 1, D]
         else:
-            cos, sin = self.cos[positions], self.sin[positions]  # [..., 1, D]
+            cos, sin = self.cos[positions], self.signed_sin[positions]  # [..., 1, D]
         attend = attend or causal_attention
         x = self.embedding(tokens)  # [...] -> [..., C]
+        # autocast makes q and k bf16, but not what they are multiplied with here: a float32 table
+        # would make them float32 again, twice the bytes
         if torch.is_autocast_enabled(x.device.type):
             fast = torch.get_autocast_dtype(x.device.type)
             cos, sin = cos.to(fast), sin.to(fast)

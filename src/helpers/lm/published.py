@@ -15,8 +15,8 @@ import torch
 
 from helpers.lm.checkpoint import (
     check_dtype,
+    check_sizes,
     compare_shapes,
-    empty_model,
     filled_model,
     open_tensors,
     read_json,
@@ -64,8 +64,6 @@ def load_pretrained(
             "`hf download NAME --local-dir FOLDER`"
         )
     config = read_config(folder / "config.json")
-    model = empty_model(config)
-    parts = published_parts(config)
     with ExitStack() as files:
         found = {}  # their name -> the open file that holds it
         for path in _shards(folder):
@@ -74,6 +72,8 @@ def load_pretrained(
                 if name in found:
                     raise ValueError(f"{path}: {name} is in another shard too")
                 found[name] = file
+        check_sizes(folder, config, len(found))
+        parts = published_parts(config)
         shapes = {name: stored_shape(folder, file, name) for name, file in found.items()}
         wanted = {name: shape for pieces in parts.values() for name, shape in pieces.items()}
         # old checkpoints also hold the rotary frequencies, which the configuration decides
@@ -87,7 +87,7 @@ def load_pretrained(
             # [rows of q, C], [rows of k, C], [rows of v, C] -> [rows of all, C]
             rows = [found[piece].get_tensor(piece).to(device, dtype) for piece in pieces]
             weights[name] = torch.cat(rows)
-    return filled_model(model, weights, dtype, device)
+    return filled_model(config, weights, dtype, device)
 
 
 def published_parts(config: ModelConfig) -> dict[str, dict[str, list[int]]]:
@@ -131,11 +131,10 @@ def _shards(folder: Path) -> list[Path]:
         listed = read_json(index).get("weight_map")
         if not isinstance(listed, Mapping) or not listed:
             raise ValueError(f"{index}: weight_map is missing or empty")
-        names = sorted(set(listed.values()))
-        for name in names:
+        for name in listed.values():
             if not isinstance(name, str) or Path(name).name != name:
                 raise ValueError(f"{index}: {name!r} is not the name of a file in its folder")
-        return [folder / name for name in names]
+        return [folder / name for name in sorted(set(listed.values()))]
     if single.is_file():
         return [single]
     other = sorted(path.name for path in folder.glob("*.bin"))

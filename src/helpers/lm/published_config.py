@@ -25,6 +25,12 @@ FIXED = {
     "quantization_config": (None,),
     "is_encoder_decoder": (False, None),
 }
+#: fields that are true or false; absent or null means false
+SWITCHES = ("tie_word_embeddings", "use_sliding_window")
+#: fields that are whole numbers, 1 or more, where they are given; 0 is allowed for the last
+COUNTS = ("num_key_value_heads", "head_dim", "sliding_window", "max_window_layers")
+#: what transformers takes for a file of the family that does not state ``sliding_window``
+DEFAULT_WINDOW = 4096
 #: ours from theirs
 RENAMED = {
     "layers": "num_hidden_layers",
@@ -62,7 +68,7 @@ def read_config(path: str | Path) -> ModelConfig:
 
 def _translate(given: Mapping) -> ModelConfig:
     family = given.get("model_type")
-    if family not in FAMILIES:
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ValueError(f"model_type is {family!r}; allowed are {', '.join(FAMILIES)}")
     for field, allowed in FIXED.items():
         if field in given and given[field] not in allowed:
@@ -70,10 +76,17 @@ def _translate(given: Mapping) -> ModelConfig:
             raise ValueError(f"{field} is {json.dumps(given[field])}; allowed is {says}")
     if missing := [theirs for theirs in RENAMED.values() if given.get(theirs) is None]:
         raise ValueError(f"lacks {', '.join(missing)}")
-    for field in (*RENAMED.values(), "num_key_value_heads", "head_dim", "sliding_window"):
-        value = given.get(field)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise ValueError(f"{field} is {json.dumps(value)}; it must be a whole number")
+    for field in (*RENAMED.values(), *COUNTS):
+        value, least = given.get(field), 0 if field == "max_window_layers" else 1
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError(
+                f"{field} is {json.dumps(value)}; it must be a whole number, {least} or more"
+            )
+    for field in SWITCHES:
+        if not isinstance(given.get(field), (bool, type(None))):
+            raise ValueError(f"{field} is {json.dumps(given[field])}; it must be true or false")
     sizes = {ours: given[theirs] for ours, theirs in RENAMED.items()}
     _check_window(given, family)
     theta, scaling = _rotary(given)
@@ -97,7 +110,7 @@ def _translate(given: Mapping) -> ModelConfig:
         rope_theta=theta,
         rope_scaling=scaling,
         norm_eps=given.get("rms_norm_eps", 1e-6),
-        tied_embeddings=bool(given.get("tie_word_embeddings", False)),
+        tied_embeddings=bool(given.get("tie_word_embeddings")),
         qkv_bias=FAMILIES[family],
     )
 
@@ -105,22 +118,25 @@ def _translate(given: Mapping) -> ModelConfig:
 def _check_window(given: Mapping, family: str) -> None:
     """Refuse a sliding window that some layer would use within the context.
 
-    Qwen2 states a width and switches it off in another field; newer files list each layer's kind.
+    A file that does not state the width has the family's default; null means none. Qwen2 states a
+    width and switches it off in another field; newer files list each layer's kind.
     """
-    width = given.get("sliding_window")
-    if width is None or (family == "qwen2" and not given.get("use_sliding_window", False)):
-        width = float("inf")
-    if family == "llama" or width >= given["max_position_embeddings"]:
+    width = given.get("sliding_window", DEFAULT_WINDOW)
+    on = given.get("use_sliding_window") if family == "qwen2" else family == "mistral"
+    if not on or width is None or width >= given["max_position_embeddings"]:
         return
     kinds = given.get("layer_types")
     if kinds is None and family == "qwen2":  # the window starts above max_window_layers
-        start = given.get("max_window_layers", 28)
-        count = given["num_hidden_layers"]
-        kinds = ["full_attention" if at < start else "sliding_attention" for at in range(count)]
-    if kinds is not None and set(kinds) == {"full_attention"}:
+        start, count = given.get("max_window_layers", 28), given["num_hidden_layers"]
+        if start is None:
+            raise ValueError("max_window_layers is null; with a window it must be a number")
+        if start >= count:
+            return
+    if isinstance(kinds, list) and kinds and all(kind == "full_attention" for kind in kinds):
         return
+    stated = "" if "sliding_window" in given else " (not stated: the default)"
     raise ValueError(
-        f"sliding_window is {width}; allowed is null, or one not shorter than "
+        f"sliding_window is {width}{stated}; allowed is null, or one not shorter than "
         f"max_position_embeddings ({given['max_position_embeddings']})"
     )
 
@@ -129,21 +145,41 @@ def _rotary(given: Mapping) -> tuple[float, RopeScaling | None]:
     """Base and stretching of the rotary embedding, from either style of file.
 
     Older files have ``rope_theta`` and, if stretched, ``rope_scaling``; newer ones hold both in
-    ``rope_parameters``.
+    ``rope_parameters``. A file may have all of them, if they say the same.
     """
-    newer = given.get("rope_parameters") or {}
-    field = "rope_parameters" if newer else "rope_scaling"
-    rope = newer or given.get("rope_scaling") or {}
-    if not isinstance(rope, Mapping):
-        raise ValueError(f"{field} is {rope!r}; it must be an object or null")
-    theta = newer.get("rope_theta", given.get("rope_theta", 10_000.0))
+    theta = given.get("rope_theta", 10_000.0)
+    said = {}  # field -> what it makes of the rotary embedding
+    for field in ("rope_scaling", "rope_parameters"):
+        rope = given.get(field)
+        if not isinstance(rope, (Mapping, type(None))):
+            raise ValueError(f"{field} is {rope!r}; it must be an object or null")
+        if rope:
+            said[field] = rope.get("rope_theta", theta), _stretching(field, rope)
+    if not said:
+        return theta, None
+    found, *others = said.values()
+    if others and others != [found]:
+        raise ValueError(
+            f"rope_scaling is {json.dumps(given['rope_scaling'])} and rope_parameters "
+            f"{json.dumps(given['rope_parameters'])}; they must say the same"
+        )
+    if "rope_theta" in given and found[0] != theta:
+        raise ValueError(
+            f"rope_theta is {json.dumps(theta)} and inside {next(iter(said))} "
+            f"{json.dumps(found[0])}; they must say the same"
+        )
+    return found
+
+
+def _stretching(field: str, rope: Mapping) -> RopeScaling | None:
+    """What one of the two objects says; None where nothing is stretched."""
     kind = rope.get("rope_type", rope.get("type", "default" if "factor" not in rope else None))
-    if newer.get("partial_rotary_factor", 1) != 1:
+    if rope.get("partial_rotary_factor", 1) not in (1, None):
         raise ValueError(
             f"{field}.partial_rotary_factor is {rope['partial_rotary_factor']}; allowed is 1"
         )
     if kind == "default" and not any(isinstance(value, Mapping) for value in rope.values()):
-        return theta, None
+        return None
     if kind != "llama3":
         raise ValueError(
             f"{field} is {json.dumps(dict(rope))}; allowed are rope_type 'default' and 'llama3', "
@@ -157,4 +193,4 @@ def _rotary(given: Mapping) -> tuple[float, RopeScaling | None]:
     }
     if missing := [theirs for theirs in names.values() if theirs not in rope]:
         raise ValueError(f"{field} lacks {', '.join(missing)}")
-    return theta, RopeScaling(**{ours: rope[theirs] for ours, theirs in names.items()})
+    return RopeScaling(**{ours: rope[theirs] for ours, theirs in names.items()})
