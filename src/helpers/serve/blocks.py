@@ -154,9 +154,22 @@ class BlockManager:
         """Blocks that so many tokens of one sequence take."""
         return -(-tokens // self.block_size)
 
-    def can_allocate(self, tokens: int) -> bool:
-        """Whether a sequence of so many tokens has room, even if nothing of it is found."""
-        return self.blocks_for(tokens) <= self.free_blocks
+    def can_allocate(self, tokens: int | Sequence[int], reserve: int = 0) -> bool:
+        """Whether a new sequence has room.
+
+        Parameters
+        ----------
+        tokens : int or sequence of int
+            How many, if nothing of it may be found; or the tokens themselves, and then exactly.
+        reserve : int
+            Blocks that must be left free.
+        """
+        if isinstance(tokens, int):
+            return self.blocks_for(tokens) + reserve <= self.free_blocks
+        if self.can_allocate(len(tokens), reserve):  # the usual case: nothing to look up
+            return True
+        _, need, left = self._room(tokens)
+        return need + reserve <= left
 
     def can_append(self, sequence: Hashable) -> bool:
         """Whether there is room for one more token of a sequence."""
@@ -197,9 +210,7 @@ class BlockManager:
         if not len(token_ids):
             raise ValueError(f"token_ids of sequence {sequence!r} is empty; it needs one or more")
         new = _Sequence([int(token) for token in token_ids])
-        found = self._find(new.tokens)
-        need = self.blocks_for(len(new.tokens)) - len(found)
-        left = self.free_blocks - sum(block in self._kept for block in found)
+        found, need, left = self._room(new.tokens)
         if need > left:
             raise OutOfBlocks(
                 f"sequence {sequence!r} needs {need} more blocks of {self.block_size} tokens for "
@@ -267,11 +278,18 @@ class BlockManager:
             self._hold(block)
         self._tell("share", child, parent=parent, blocks=list(old.table))
 
-    def truncate(self, sequence: Hashable, length: int) -> None:
+    def truncate(self, sequence: Hashable, length: int, computed: int | None = None) -> None:
         """Forget all tokens of a sequence but the first ``length``, and free their blocks.
 
         Speculative decoding takes back guesses so. Nothing is written: who appends to a block that
         was cut gets a copy if somebody else holds it.
+
+        Parameters
+        ----------
+        sequence : hashable
+        length : int
+        computed : int, optional
+            As for :meth:`free`, of its tokens before the cut.
 
         Raises
         ------
@@ -285,6 +303,7 @@ class BlockManager:
                 f"length is {length!r}; sequence {sequence!r} has {len(known.tokens)} tokens, so "
                 f"it must be 1 to {len(known.tokens)} (free() takes all)"
             )
+        self._forget_uncomputed(known, computed)
         del known.tokens[length:]
         del known.hashes[length // self.block_size :]
         stay = self.blocks_for(length)
@@ -310,12 +329,7 @@ class BlockManager:
             If it holds none, as after a first ``free``.
         """
         known = self._known(sequence)
-        if computed is not None:
-            for block, key in list(zip(known.table, known.hashes, strict=False))[
-                computed // self.block_size :
-            ]:
-                if self._hash_of.get(block) == key:
-                    self._forget(block)
+        self._forget_uncomputed(known, computed)
         del self._sequences[sequence]
         kept = self._release(known.table)
         self._tell("free", sequence, blocks=known.table, kept=kept)
@@ -395,6 +409,12 @@ class BlockManager:
             found.append(block)
         return found
 
+    def _room(self, tokens: Sequence[int]) -> tuple[list[int], int, int]:
+        """Of a new sequence: blocks found, blocks to take, and how many are left for that."""
+        found = self._find(tokens)
+        need = self.blocks_for(len(tokens)) - len(found)
+        return found, need, self.free_blocks - sum(block in self._kept for block in found)
+
     def _publish(self, known: _Sequence) -> None:
         """Let others find the blocks that are full by now, unless they know them already."""
         if not self.prefix_caching:
@@ -413,6 +433,16 @@ class BlockManager:
         key = self._hash_of.pop(block, None)
         if key is not None:
             del self._block_of[key]
+
+    def _forget_uncomputed(self, known: _Sequence, computed: int | None) -> None:
+        """Let nobody find a block that was not computed to its end; None: all were.
+
+        A block that was cut may still be known by all it was to hold, so what the sequence says of
+        itself does not matter. At worst a block is forgotten that could have been found.
+        """
+        if computed is not None:
+            for block in known.table[computed // self.block_size :]:
+                self._forget(block)
 
     # ---- helpers -------------------------------------------------------------------------------
 
