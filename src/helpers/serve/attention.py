@@ -109,6 +109,8 @@ class PagedAttention:
             if len(q) != self.rows:
                 raise ValueError(f"q has {len(q)} rows; the batch has {self.rows} new tokens")
             self._plan(q.dtype)
+            if begun := self._begun():
+                self.cache.clear(begun)
         self.cache.write(layer, self._slots, k, v)
         if len(self._decode) == 1 and not self._prefill:
             return self._decode_rows(layer, q, self._decode[0])
@@ -154,6 +156,19 @@ class PagedAttention:
             for rows in read(layer, work.source, dtype)
         )
         return keys, values
+
+    def _begun(self) -> list[int]:
+        """Blocks that a sequence begins in this step and does not fill.
+
+        Behind its tokens they hold what somebody left there. That is masked, but a mask is added
+        and a weight of 0 multiplied: neither gets rid of a NaN.
+        """
+        size = self.cache.block_size
+        return [
+            segment.table[segment.end // size]
+            for _, segment in self._segments
+            if segment.start <= segment.end // size * size < segment.end
+        ]
 
     # ---- once per step -------------------------------------------------------------------------
 

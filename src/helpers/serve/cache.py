@@ -259,6 +259,11 @@ class PagedCache:
         )
         return keys, values
 
+    def clear(self, blocks: Sequence[int]) -> None:
+        """Write zeros to whole blocks of all layers: what is read but masked must be a number."""
+        for part in self.keys + self.values:
+            part[:, blocks] = 0
+
     def copy(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Copy whole blocks of all layers, one pair (source, destination) after the other."""
         for source, destination in pairs:
