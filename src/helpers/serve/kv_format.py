@@ -55,10 +55,6 @@ class KVFormat:
         """The parts to ``[..., D]`` in the dtype that the model computes in."""
         return parts[0].to(dtype)
 
-    def lossless(self, dtype: torch.dtype) -> bool:
-        """Whether rows of a dtype are read as they were written, so that nothing needs reading."""
-        return dtype == self.dtype
-
     def bits_per_element(self, head_dim: int) -> float:
         """Bits that one number takes, its share of a scale included."""
         return self.dtype.itemsize * 8
@@ -101,9 +97,6 @@ class Int8Format(KVFormat):
     def decode(self, parts: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
         codes, scale = parts
         return codes.to(dtype) * scale.to(dtype)
-
-    def lossless(self, dtype: torch.dtype) -> bool:
-        return False
 
     def bits_per_element(self, head_dim: int) -> float:
         return bits_per_weight(self.bits, group=head_dim, scale_bits=SCALE.itemsize * 8)
