@@ -97,7 +97,7 @@ class Drive:
                 continue
             assert request.status is Status.RUNNING
             assert start == request.computed and count >= 1
-            assert start + count <= len(request.ids) == request.slots
+            assert start + count <= len(request.ids) == request.placed
         if s.policy != "continuous":
             admitted = {r.number for r in s.running} - set(before)
             assert not (admitted and before), "a static batch is closed"

@@ -378,13 +378,13 @@ def test_a_draft_drawn_at_another_temperature_is_noticed():
 @pytest.mark.parametrize(
     ("prompt", "params", "message"),
     [
-        ([], {}, "the prompt is empty"),
-        ([97], {}, "the prompt holds 97; tokens are 0 to 96"),
-        ([-1], {}, "the prompt holds -1"),
+        ([], {}, "prompt is empty"),
+        ([97], {}, "prompt holds 97 at place 0; tokens are whole numbers from 0 to 96"),
+        ([-1], {}, "prompt holds -1"),
         (
             [1] * 128,
             {},
-            "the prompt has 128 tokens; the context of 128 leaves room for at most 127",
+            "prompt has 128 tokens; the context of 128 must hold it and at least one more",
         ),
         ([1], {"temperature": -0.5}, "temperature is -0.5"),
         ([1], {"max_tokens": 0}, "max_tokens is 0"),

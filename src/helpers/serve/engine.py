@@ -13,10 +13,9 @@ from __future__ import annotations
 import time
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -25,11 +24,13 @@ from torch import Tensor
 from helpers.serve.attention import PagedAttention
 from helpers.serve.blocks import BlockManager
 from helpers.serve.cache import PagedCache
+from helpers.serve.checks import Prompt, check_request, check_setting
 from helpers.serve.detokenizer import Detokenizer
 from helpers.serve.events import EventLog
 from helpers.serve.metrics import RequestMetrics
 from helpers.serve.packing import pack
 from helpers.serve.request import (
+    NOT_FINITE,
     Piece,
     Request,
     RequestError,
@@ -37,10 +38,9 @@ from helpers.serve.request import (
     SamplingParams,
     Status,
 )
-from helpers.serve.sampling import new_generator, sample
+from helpers.serve.sampling import new_generator, rewind, sample
 from helpers.serve.scheduler import Scheduler, Step
-
-Prompt = str | Sequence[int]
+from helpers.serve.stream import Stream
 
 
 class Engine:
@@ -104,11 +104,9 @@ class Engine:
         log: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ):
-        if not _whole(seed) or seed < 0:
-            raise ValueError(f"seed is {seed!r}; it must be a whole number, 0 or more")
-        for name, value in (("block_size", block_size), ("max_batch", max_batch)):
-            if not _whole(value) or value < 1:
-                raise ValueError(f"{name} is {value!r}; it must be a whole number, 1 or more")
+        check_setting("seed", seed, least=0)
+        check_setting("block_size", block_size)
+        check_setting("max_batch", max_batch)
         if blocks is None:
             blocks = max_batch * -(-model.config.context // block_size)
         self.model = pack(model) if packed else model
@@ -131,8 +129,8 @@ class Engine:
             self.blocks, policy=policy, max_batch=max_batch, chunk=chunk, log=self.log
         )
         self._arrived = 0
-        self._rejected: list[Piece] = []
-        self._streams: dict[int, deque[Piece]] = {}  # pieces that a stream has not taken yet
+        self._outbox: list[Piece] = []  # what the next step that succeeds hands out
+        self.streams: dict[int, deque[Piece]] = {}  # by request: what its stream has not taken yet
         self._device = model.device
         self._text_tokens = 0 if tokenizer is None else len(tokenizer)
 
@@ -159,13 +157,14 @@ class Engine:
             request = self._new_request([], 0, SamplingParams(), 0)
             request.status, request.finish, request.error = Status.FINISHED, "error", str(error)
             self.log.record("reject", request.number, error=str(error))
-            self._rejected.append(Piece(request.number, None, "", "error", str(error)))
+            self._outbox.append(Piece(request.number, None, "", "error", str(error)))
             return request
         family = [self._new_request(ids, limit, params, i) for i in range(params.n)]
         first = family[0]
         if params.n > 1:
-            first.siblings, first.samples = family[1:], family
+            first.siblings = family[1:]
         for request in family:
+            request.samples = family if params.n > 1 else []
             parent = {} if request is first else {"parent": first.number}
             self.log.record("arrive", request.number, prompt=len(ids), **parent)
         self.scheduler.add(first)
@@ -197,56 +196,21 @@ class Engine:
 
     def _check(self, prompt: Prompt, params: SamplingParams) -> tuple[list[int], int]:
         """The prompt's tokens and the most that may be generated, or a RequestError."""
-        config = self.model.config
-        if not isinstance(params, SamplingParams):
-            raise RequestError(f"params is {params!r}; it must be SamplingParams")
-        params.check(config.vocab)
+        ids, limit = check_request(prompt, params, self.model.config, self.tokenizer)
         if params.stop and self.tokenizer is None:
             raise RequestError(f"stop is {params.stop!r}, but without a tokenizer there is no text")
         if params.n > self.scheduler.max_batch:
             raise RequestError(
                 f"n is {params.n}; the engine runs at most max_batch = {self.scheduler.max_batch}"
             )
-        ids = self._encode(prompt)
-        if not ids:
-            raise RequestError("prompt is empty; it must hold at least one token")
-        if len(ids) >= config.context:
-            raise RequestError(
-                f"prompt has {len(ids)} tokens; the context of {config.context} must hold it and "
-                "at least one more"
-            )
-        limit = min(params.max_tokens, config.context - len(ids))
         # the last token that is generated is never fed back, so it takes no room
-        need = -(-(len(ids) + limit - 1) // self.blocks.block_size)
-        if need > self.cache.blocks:
+        need = self.blocks.blocks_for(len(ids) + limit - 1)
+        if need > self.blocks.blocks:
             raise RequestError(
                 f"prompt of {len(ids)} tokens with max_tokens {params.max_tokens} needs {need} "
-                f"blocks of {self.blocks.block_size} tokens; the cache has {self.cache.blocks}"
+                f"blocks of {self.blocks.block_size} tokens; the cache has {self.blocks.blocks}"
             )
         return ids, limit
-
-    def _encode(self, prompt: Prompt) -> list[int]:
-        if isinstance(prompt, str):
-            if self.tokenizer is None:
-                raise RequestError("prompt is a str, but the engine has no tokenizer")
-            try:
-                prompt = self.tokenizer.encode(prompt)
-            except ValueError as error:
-                raise RequestError(f"prompt cannot be encoded: {error}") from None
-        elif hasattr(prompt, "tolist"):  # an array or a tensor
-            prompt = prompt.tolist()
-        if isinstance(prompt, (bytes, bytearray)) or not isinstance(prompt, Sequence):
-            raise RequestError(
-                f"prompt is {type(prompt).__name__}; it must be a str or a sequence of tokens"
-            )
-        vocab = self.model.config.vocab
-        for place, token in enumerate(prompt):
-            if not _whole(token) or not 0 <= token < vocab:
-                raise RequestError(
-                    f"prompt holds {token!r} at place {place}; tokens are whole numbers from 0 to "
-                    f"{vocab - 1}"
-                )
-        return [int(token) for token in prompt]
 
     # ---- one step ------------------------------------------------------------------------------
 
@@ -254,25 +218,32 @@ class Engine:
         """Let every scheduled request advance; return what they gave (nothing if there are none).
 
         An engine is for one thread. If the model raises, all requests go back to the queue, from
-        which the next step takes them again.
+        which the next step takes them again: they get the tokens that they would have got.
         """
-        pieces, self._rejected = self._rejected, []
         self.log.step += 1
-        step = self.scheduler.schedule()
-        if step.work:
-            try:
-                pieces += self._advance(step)
-            except BaseException:  # the caller's interruption too
-                self.scheduler.undo()
-                raise
-        elif self.scheduler.unfinished:
-            raise RuntimeError("the scheduler found no work although requests wait")
-        for piece in pieces if self._streams else ():
-            if piece.request in self._streams:
-                self._streams[piece.request].append(piece)
+        try:
+            step = self.scheduler.schedule()
+            if step.work:
+                self._advance(step)
+            elif self.scheduler.unfinished:
+                raise RuntimeError("the scheduler found no work although requests wait")
+        except BaseException:  # the caller's interruption too
+            self._undo()
+            raise
+        pieces, self._outbox = self._outbox, []
+        for piece in pieces if self.streams else ():
+            if piece.request in self.streams:
+                self.streams[piece.request].append(piece)
         return pieces
 
-    def _advance(self, step: Step) -> list[Piece]:
+    def _undo(self) -> None:
+        """Put everybody back in the queue, and each one's chance back to its last token."""
+        for request in self.scheduler.running:
+            if request.generator is not None:
+                rewind(request.generator, request.generated)
+        self.scheduler.undo()
+
+    def _advance(self, step: Step) -> None:
         """Run the model over a step's work, and give each complete request its next token."""
         started_s = self.now()
         for request, _, _ in step.work:
@@ -282,15 +253,13 @@ class Engine:
             hidden = self._run(step)  # [N, C]
             ready, rows = self._ready(step)
             if not ready:
-                return []
+                return
             # [N, C] -> [R, C] -> [R, V]
             logits = self.model.logits(hidden if rows is None else hidden[rows])
             tokens = sample(logits, ready)
         now_s = self.now()
-        return [
-            self._accept(request, token, now_s)
-            for request, token in zip(ready, tokens, strict=True)
-        ]
+        for request, token in zip(ready, tokens, strict=True):
+            self._outbox.append(self._accept(request, token, now_s))
 
     def _run(self, step: Step) -> Tensor:
         """The model's last hidden state of every token of the step."""
@@ -327,7 +296,7 @@ class Engine:
     def _accept(self, request: Request, token: int | None, now_s: float) -> Piece:
         """Give a request its token; finish it if that was the last."""
         if token is None:
-            request.error = "the model's scores of the next token are not finite numbers"
+            request.error = NOT_FINITE
             self._finish(request, "error", now_s)
             return Piece(request.number, None, "", "error", request.error)
         request.ids.append(token)
@@ -345,6 +314,8 @@ class Engine:
         if finish is not None:
             if request.detokenizer is not None:
                 text += request.detokenizer.flush()
+                if request.detokenizer.stopped:  # what was held back can complete a stop string
+                    finish = "stop"
             self._finish(request, finish, now_s)
         return Piece(request.number, token, text, finish)
 
@@ -355,15 +326,15 @@ class Engine:
     # ---- what goes out -------------------------------------------------------------------------
 
     def abort(self, request: Request) -> None:
-        """Stop a request and all samples of its prompt, and free their blocks."""
+        """Stop all samples of a request's prompt, whichever of them is given; free their blocks."""
         for one in request.samples or [request]:
             if one.status is not Status.FINISHED:
                 self._finish(one, "abort", self.now())
-                if one.number in self._streams:
-                    self._streams[one.number].append(Piece(one.number, None, "", "abort"))
+                if one.number in self.streams:
+                    self.streams[one.number].append(Piece(one.number, None, "", "abort"))
 
     def output(self, request: Request) -> RequestOutput:
-        """The answer as far as it goes; with ``n`` samples, the first with all of them."""
+        """The answer as far as it goes; with ``n`` samples, this one with all of them."""
         samples = request.samples or [request]
         outputs = [
             RequestOutput(
@@ -376,7 +347,8 @@ class Engine:
             )
             for one in samples
         ]
-        return replace(outputs[0], samples=tuple(outputs)) if request.samples else outputs[0]
+        own = outputs[samples.index(request)]
+        return replace(own, samples=tuple(outputs)) if request.samples else own
 
     def generate(
         self,
@@ -412,37 +384,21 @@ class Engine:
         finally:  # only an exception leaves any of them unfinished
             for request in requests:
                 self.abort(request)
+            # rejections are told by the outputs; no step need hand them out
+            told = {request.number for request in requests}
+            self._outbox = [piece for piece in self._outbox if piece.request not in told]
         return [self.output(request) for request in requests]
 
-    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Piece]:
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Stream:
         """Serve one prompt, giving each piece as it comes.
 
-        Several streams can be read in turn: each step advances all of them, and what a stream has
-        not taken yet waits for it. Closing the stream, or dropping it, aborts the request.
+        The prompt is queued at once. Several streams can be read in turn: each step advances all of
+        them, and what a stream has not taken yet waits for it. Closing the stream, or dropping it,
+        aborts the request.
 
-        Yields
-        ------
-        Piece
+        Returns
+        -------
+        iterator of Piece
             With ``n`` samples, their pieces mixed, told apart by ``request``.
         """
-        request = self.add(prompt, params)
-        family = request.samples or [request]
-        taken: deque[Piece] = deque()
-        for one in family:
-            self._streams[one.number] = taken
-        try:
-            left = len(family)
-            while left:
-                while not taken:
-                    self.step()
-                piece = taken.popleft()
-                left -= piece.finish is not None
-                yield piece
-        finally:
-            for one in family:
-                del self._streams[one.number]
-            self.abort(request)
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool)
+        return Stream(self, self.add(prompt, params))

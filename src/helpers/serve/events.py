@@ -15,11 +15,13 @@ pad        the same, for a row of a static batch that is done: nobody reads the 
 token      ``token``: what was sampled
 fork       ``parent``: the request with the same prompt, whose blocks it shares
 preempt    ``generated``: tokens that it keeps and will compute again
+undo       the same, for the step failed: it goes back to the queue as all others do
 finish     ``reason``, ``generated``
 prefix_hit ``blocks``, ``tokens``: what it found in the cache, the beginning of its table
 allocate   ``blocks``: new ones, added to the end of its table
 share      ``parent``, ``blocks``: the whole table of another that it now holds too
 cow        ``source``, ``block``: its shared last block and the copy now in its place
+truncate   ``blocks``: taken from the end of its table; ``kept``: as below
 free       ``blocks``: its table; ``kept``: those that a later prompt may find
 evict      ``block``: one that was kept and is now used for something else
 ========== =============================================================================
@@ -170,7 +172,7 @@ class State:
             case "fork":
                 insort(self.running, number)
                 self.computed[number] = self.computed[event["parent"]]
-            case "preempt":
+            case "preempt" | "undo":
                 self._leave(number)
                 insort(self.waiting, number)
             case "finish":
@@ -184,6 +186,8 @@ class State:
                 self.tables[number] = list(event["blocks"])
             case "cow":
                 self.tables[number][-1] = event["block"]
+            case "truncate":
+                del self.tables[number][-len(event["blocks"]) :]
             case "free":
                 del self.tables[number]
 

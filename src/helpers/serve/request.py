@@ -15,12 +15,28 @@ class RequestError(ValueError):
     """A request that cannot be served; the message names the value and what is allowed."""
 
 
+#: the error of a request whose next token the model cannot tell
+NOT_FINITE = "the model's scores of the next token are not finite numbers"
+
+
 def _whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
+
+
+def _shown(value: object) -> str:
+    """A value as a message quotes it: not a screen full of digits."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python itself writes out no more than some thousand digits
+        return "too long to be shown"
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 @dataclass(frozen=True)
@@ -87,26 +103,32 @@ class SamplingParams:
                 continue
             if not (_whole(value) and value >= least):
                 raise RequestError(
-                    f"{name} is {value!r}; it must be a whole number, {least} or more"
+                    f"{name} is {_shown(value)}; it must be a whole number, {least} or more"
                 )
         if self.seed is not None and self.seed + self.n > 2**32:
-            raise RequestError(f"seed is {self.seed}; with n it must stay below 2**32")
+            raise RequestError(f"seed is {_shown(self.seed)}; with n it must stay below 2**32")
         if not (_number(self.temperature) and self.temperature >= 0):
             raise RequestError(
-                f"temperature is {self.temperature!r}; it must be a finite number, 0 or more"
+                f"temperature is {_shown(self.temperature)}; it must be a finite number, 0 or more"
             )
         if self.top_p is not None and not (_number(self.top_p) and 0 < self.top_p <= 1):
-            raise RequestError(f"top_p is {self.top_p!r}; it must be above 0 and at most 1")
+            raise RequestError(f"top_p is {_shown(self.top_p)}; it must be above 0 and at most 1")
         if not isinstance(self.stop, Sequence):
-            raise RequestError(f"stop is {self.stop!r}; it must be a string or several")
+            raise RequestError(f"stop is {_shown(self.stop)}; it must be a string or several")
         for string in self.stop:
             if not (isinstance(string, str) and string):
-                raise RequestError(f"stop holds {string!r}; each must be a string, and not empty")
+                raise RequestError(
+                    f"stop holds {_shown(string)}; each must be a string, and not empty"
+                )
         if isinstance(self.stop_tokens, str) or not isinstance(self.stop_tokens, Sequence):
-            raise RequestError(f"stop_tokens is {self.stop_tokens!r}; it must be a list of tokens")
+            raise RequestError(
+                f"stop_tokens is {_shown(self.stop_tokens)}; it must be a list of tokens"
+            )
         for token in self.stop_tokens:
             if not (_whole(token) and 0 <= token < vocab):
-                raise RequestError(f"stop_tokens holds {token!r}; tokens are 0 to {vocab - 1}")
+                raise RequestError(
+                    f"stop_tokens holds {_shown(token)}; tokens are 0 to {vocab - 1}"
+                )
 
 
 class Status(StrEnum):
@@ -137,14 +159,18 @@ class Request:
         Most tokens it may generate.
     computed : int
         Tokens whose keys and values are in the cache.
-    slots : int
+    placed : int
         Tokens that have a place in the cache, computed or not yet.
+    admitted : bool
+        Whether it ran before, so that what it finds in the cache now may be its own.
     ends : frozenset of int
         Tokens that end it.
     samples : list of Request
-        All samples of the same prompt, this one first; empty if it is the only one.
+        All samples of the same prompt in order, one list for all of them; empty if it is the only
+        one.
     siblings : list of Request
-        The other samples as long as they wait to be forked off, when the prompt is computed.
+        Of the first: the other samples as long as they wait to be forked off, when the prompt is
+        computed.
     """
 
     number: int
@@ -155,13 +181,14 @@ class Request:
     metrics: RequestMetrics
     status: Status = Status.WAITING
     computed: int = 0
-    slots: int = 0
+    placed: int = 0
+    admitted: bool = False
     ends: frozenset[int] = frozenset()
     samples: list[Request] = field(default_factory=list)
     siblings: list[Request] = field(default_factory=list)
     finish: str | None = None  # "length", "stop", "abort" or "error"
     error: str | None = None
-    generator: Any = None  # torch.Generator, made when first needed
+    generator: Any = None  # torch.Generator of its own, if it samples
     detokenizer: Any = None
 
     @property

@@ -104,6 +104,23 @@ def new_generator(params: SamplingParams, default_seed: int, index: int = 0) -> 
     return torch.Generator().manual_seed(seed)
 
 
+def rewind(generator: torch.Generator, drawn: int) -> None:
+    """Put a generator back to where it stood after so many numbers.
+
+    A step that fails may have drawn already; the step that repeats it must draw the same.
+
+    Examples
+    --------
+    >>> generator = torch.Generator().manual_seed(5)
+    >>> first, second = (torch.rand(1, generator=generator, dtype=torch.float64) for _ in range(2))
+    >>> rewind(generator, 1)
+    >>> torch.rand(1, generator=generator, dtype=torch.float64) == second
+    tensor([True])
+    """
+    generator.manual_seed(generator.initial_seed())
+    torch.rand(drawn, generator=generator, dtype=torch.float64)
+
+
 def sample(logits: Tensor, requests: Sequence[Request]) -> list[int | None]:
     """The next token of each request; None where the logits are no finite numbers.
 

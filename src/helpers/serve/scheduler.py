@@ -22,6 +22,8 @@ from helpers.serve.events import EventLog
 from helpers.serve.request import Request, Status
 
 POLICIES = ("continuous", "static", "shrinking")
+#: the budget of a step that has none: more tokens than any batch holds
+UNLIMITED = 10**12
 
 
 class Work(NamedTuple):
@@ -129,22 +131,23 @@ class Scheduler:
     def schedule(self) -> Step:
         """Choose the next step's work: first the running, oldest first, then the admitted."""
         step = Step()
-        budget = self.chunk if self.chunk is not None else 10**12
+        budget = self.chunk if self.chunk is not None else UNLIMITED
         admit = self.policy == "continuous" or not self.running
         turn = 0
         while turn < len(self.running) and budget > 0:
             request = self.running[turn]
-            if request.slots < len(request.ids):  # the newest token has no place yet
+            if request.placed < len(request.ids):  # the newest token has no place yet
                 while not self.blocks.can_append(request.number):
                     if self.padding:
                         self._release(self.padding.pop())
                         continue
-                    admit = False  # what was taken from one must not be given to another
+                    # _admit gives nobody what is left over: the head of the queue is now the one
+                    # that was preempted, and it needs all its blocks, one of which is taken here
                     self._preempt(self.running[-1])
                     if request.status is not Status.RUNNING:  # it was itself the youngest
                         return step
                 step.copies += self.blocks.append(request.number, request.ids[-1])
-                request.slots += 1
+                request.placed += 1
             budget -= self._work(step, request, budget)
             turn += 1
         if admit:
@@ -165,9 +168,14 @@ class Scheduler:
         return count
 
     def _admit(self, step: Step, budget: int) -> None:
-        """Take requests from the head of the queue while slots, blocks and budget last.
+        """Take requests from the head of the queue while batch, blocks and budget have room.
 
         The head is never passed over for a smaller one behind it: it might wait for ever.
+
+        Blocks can be found by others as soon as they are allocated, before anything is computed.
+        That is safe, for who finds them is computed in the same pass or a later one: either all of
+        a prompt fits into the step's budget, or it uses the budget up and nobody is admitted behind
+        it until it is computed to its end.
         """
         taken = sum(1 + len(request.siblings) for request in self.running)
         while self.waiting and budget > 0:
@@ -175,17 +183,18 @@ class Scheduler:
             taken += 1 + len(request.siblings)
             # every running request will want a block soon: leave one for each, so that what is
             # admitted now is not preempted at once
-            reserve = len(self.running) * self.blocks.block_size
-            if taken > self.max_batch or not self.blocks.can_allocate(len(request.ids) + reserve):
+            reserve = len(self.running)
+            if taken > self.max_batch or not self.blocks.can_allocate(request.ids, reserve):
                 return
             self.waiting.popleft()
             hits = self.blocks.allocate(request.number, request.ids)
-            request.slots = len(request.ids)
+            request.placed = len(request.ids)
             # the last token is computed even when its keys and values are there: it says what
             # comes next
-            request.computed = min(hits, request.slots - 1)
+            request.computed = min(hits, request.placed - 1)
             request.status = Status.RUNNING
-            if not request.metrics.preemptions:
+            if not request.admitted:
+                request.admitted = True
                 request.metrics.prefix_hit_tokens = request.computed
             self.running.append(request)
             self.log.record("admit", request.number, hits=request.computed)
@@ -193,14 +202,18 @@ class Scheduler:
 
     def _preempt(self, request: Request) -> None:
         """Free the youngest's blocks; it keeps its tokens and will compute them again."""
-        self.running.pop()
-        self._release(request)
-        request.status = Status.WAITING
         request.metrics.preemptions += 1
         request.metrics.discarded_tokens += request.computed
-        request.computed = request.slots = 0
-        self.waiting.appendleft(request)
+        self._requeue(request)
         self.log.record("preempt", request.number, generated=request.generated)
+
+    def _requeue(self, request: Request) -> None:
+        """Put the youngest of the running at the head of the queue, with nothing computed."""
+        self.running.remove(request)
+        self._release(request)
+        request.status = Status.WAITING
+        request.computed = request.placed = 0
+        self.waiting.appendleft(request)
 
     def _release(self, request: Request) -> None:
         # what was allocated but never computed must not be found by others
@@ -209,7 +222,15 @@ class Scheduler:
     def undo(self) -> None:
         """The step failed and nothing is known to be in the cache: all go back to the queue."""
         while self.running:
-            self._preempt(self.running[-1])
+            request = self.running[-1]
+            self._requeue(request)
+            self.log.record("undo", request.number, generated=request.generated)
+        self._drop_padding()
+
+    def _drop_padding(self) -> None:
+        """The rows that are done leave with the last of their batch."""
+        while self.padding:
+            self._release(self.padding.pop())
 
     # ---- after the model ran -------------------------------------------------------------------
 
@@ -239,8 +260,8 @@ class Scheduler:
         siblings, request.siblings = request.siblings, []
         for sibling in siblings:
             self.blocks.fork(request.number, sibling.number)
-            sibling.computed, sibling.slots = request.computed, request.slots
-            sibling.status = Status.RUNNING
+            sibling.computed, sibling.placed = request.computed, request.placed
+            sibling.status, sibling.admitted = Status.RUNNING, True
             sibling.metrics.admitted_s = request.metrics.admitted_s
             sibling.metrics.prefix_hit_tokens = request.computed
             self.log.record("fork", sibling.number, parent=request.number)
@@ -252,8 +273,10 @@ class Scheduler:
         """Take a request out, wherever it stands, and free what it holds.
 
         In a static batch a finished row holds its blocks until the last one is done; one that was
-        aborted or failed does not.
+        aborted or failed does not. After an error nothing that it computed can be found by others.
         """
+        if reason == "error":
+            request.computed = 0
         if request.status is Status.RUNNING:
             self.running.remove(request)
             if self.policy == "static" and reason in ("length", "stop"):
@@ -261,8 +284,7 @@ class Scheduler:
             else:
                 self._release(request)
             if not self.running:
-                while self.padding:
-                    self._release(self.padding.pop())
+                self._drop_padding()
         elif request.status is Status.WAITING and request in self.waiting:
             self.waiting.remove(request)
         request.status = Status.FINISHED

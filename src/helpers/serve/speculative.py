@@ -11,6 +11,12 @@ all accepted, the draft has never been fed its own last guess, nor the bonus. So
 always fed what the sequence has and their cache has not, which covers the prompt, the ordinary step
 and this catching up alike.
 
+It stands apart from the engine: one sequence at a time, in a contiguous cache. That keeps the idea
+in plain sight, and it is where the idea pays: a large batch leaves no idle arithmetic to check
+guesses with. An engine that does both lets each request of the step bring its guesses as so many
+more tokens, and takes back the blocks of those that were rejected
+(:meth:`helpers.serve.blocks.BlockManager.truncate`).
+
 Letters in shape comments: T tokens fed, K drafted tokens, V vocabulary.
 """
 
@@ -26,8 +32,9 @@ from torch import Tensor
 from helpers.lm.model import Transformer
 from helpers.serve.acceptance import acceptance_rate, judge, judge_greedy, pick
 from helpers.serve.cache import ContiguousCache
+from helpers.serve.checks import Prompt, check_request, check_setting
 from helpers.serve.packing import pack
-from helpers.serve.request import RequestError, SamplingParams
+from helpers.serve.request import NOT_FINITE, RequestError, SamplingParams
 from helpers.serve.sampling import new_generator, probabilities
 
 # --- what comes back ------------------------------------------------------------------------------
@@ -178,11 +185,15 @@ class ModelDrafter:
             if greedy:
                 token = logits.argmax(-1)  # [1]; no softmax: it would not change the order
             else:
+                if not logits.max().isfinite():  # it has nothing to say; the target may
+                    break
                 q = _probabilities(logits, params)  # [1, V]
                 token = pick(q, q.new_tensor([uniform[index]]))
                 distributions.append(q)
             tokens.append(token)
             fed = token.unsqueeze(0)  # [1] -> [1, 1]; stays a tensor: nothing waits for its value
+        if not tokens:
+            return Draft([], None)
         return Draft(torch.cat(tokens).tolist(), None if greedy else torch.stack(distributions, 1))
 
     def keep(self, length: int) -> None:
@@ -208,8 +219,7 @@ class LookupDrafter:
     """
 
     def __init__(self, longest: int = 3):
-        if longest < 1:
-            raise ValueError(f"longest is {longest!r}; it must be a whole number, 1 or more")
+        check_setting("longest", longest)
         self.longest = longest
 
     def begin(self, capacity: int) -> LookupDrafter:
@@ -269,10 +279,8 @@ class SpeculativeDecoder:
         seed: int = 0,
         packed: bool = True,
     ):
-        if isinstance(draft_tokens, bool) or not isinstance(draft_tokens, int) or draft_tokens < 1:
-            raise ValueError(
-                f"draft_tokens is {draft_tokens!r}; it must be a whole number, 1 or more"
-            )
+        check_setting("draft_tokens", draft_tokens)
+        check_setting("seed", seed, least=0)
         if isinstance(draft, torch.nn.Module):
             if draft.config.vocab != target.config.vocab:
                 raise ValueError(
@@ -286,44 +294,45 @@ class SpeculativeDecoder:
         self.end_token = end_token
         self._next_seed = seed
 
-    def generate(
-        self, prompt_tokens: Sequence[int], params: SamplingParams | None = None
-    ) -> SpeculativeOutput:
+    def generate(self, prompt: Prompt, params: SamplingParams | None = None) -> SpeculativeOutput:
         """Decode to the end.
 
         Raises
         ------
         RequestError
-            For a prompt or parameters that cannot be served.
+            For a prompt or parameters that cannot be served, or if the target's scores of a token
+            that is needed are no finite numbers.
         """
-        params = params or SamplingParams()
-        rounds = tuple(self.stream(prompt_tokens, params))
+        params = SamplingParams() if params is None else params
+        ids, made = self._begin(prompt, params)
+        rounds = tuple(made)
         tokens = [token for one in rounds for token in one.tokens]
         finish = "stop" if tokens[-1] in self._ends(params) else "length"
-        return SpeculativeOutput(list(prompt_tokens), tokens, finish, rounds)
+        return SpeculativeOutput(ids, tokens, finish, rounds)
 
-    def stream(
-        self, prompt_tokens: Sequence[int], params: SamplingParams | None = None
-    ) -> Iterator[Round]:
+    def stream(self, prompt: Prompt, params: SamplingParams | None = None) -> Iterator[Round]:
         """Decode round by round; each has one token or more in ``.tokens``.
 
         Raises
         ------
         RequestError
-            At once, for a prompt or parameters that cannot be served.
+            At once, for a prompt or parameters that cannot be served; later as for
+            :meth:`generate`.
         """
-        params = params or SamplingParams()
-        self._check(prompt_tokens, params)
+        return self._begin(prompt, SamplingParams() if params is None else params)[1]
+
+    def _begin(self, prompt: Prompt, params: SamplingParams) -> tuple[list[int], Iterator[Round]]:
+        """The prompt's tokens, and the rounds to come."""
+        ids, limit = self._check(prompt, params)
         generator = None
         if not params.greedy:
             generator = new_generator(params, self._next_seed)
-            self._next_seed += params.seed is None
-        return self._rounds(list(prompt_tokens), params, generator)
+            self._next_seed = (self._next_seed + (params.seed is None)) % 2**32
+        return ids, self._rounds(list(ids), len(ids) + limit, params, generator)
 
     def _rounds(
-        self, ids: list[int], params: SamplingParams, generator: torch.Generator | None
+        self, ids: list[int], end: int, params: SamplingParams, generator: torch.Generator | None
     ) -> Iterator[Round]:
-        end = min(len(ids) + params.max_tokens, self.target.config.context)
         ends = self._ends(params)
         draft, cache = self.draft.begin(end), _cache(self.target, end)
         while len(ids) < end:
@@ -332,14 +341,12 @@ class SpeculativeDecoder:
                 # K guesses give up to K + 1 tokens, so one less than there is room for
                 guesses = min(self.draft_tokens, end - len(ids) - 1)
                 done = self._round(ids, guesses, params, generator, draft, cache)
-            if ends:
-                done = _cut(done, ends)
             length = len(ids) + done.accepted  # the target's own token has been fed to nobody
             cache.truncate(length)
             draft.keep(length)
             ids.extend(done.tokens)
             yield done
-            if ends and ids[-1] in ends:
+            if ids[-1] in ends:
                 return
 
     def _round(
@@ -351,7 +358,7 @@ class SpeculativeDecoder:
         draft: Drafter,
         cache: ContiguousCache,
     ) -> Round:
-        """Guess, check, judge."""
+        """Guess, check, judge; a token that ends the text ends the round."""
         uniform = [0.0] * guesses
         if generator is not None:  # a number for each guess, each verdict, and the last token
             count = 2 * guesses + 1
@@ -360,6 +367,10 @@ class SpeculativeDecoder:
         drafted, q = draft.propose(ids, params, uniform) if guesses else Draft([], None)
         fed = torch.tensor([ids[cache.length :] + drafted], device=self.target.device)  # [1, T]
         logits = _step(self.target, cache, fed, rows=len(drafted) + 1)  # [K + 1, V]
+        # NaN anywhere in a row makes its maximum NaN
+        bad = (~logits.amax(-1).isfinite()).nonzero().flatten().tolist()  # rows that say nothing
+        if bad:  # zeros can be judged; behind a wrong guess it does not matter how
+            logits[bad] = 0.0
         if generator is None:
             accepted, token = judge_greedy(drafted, logits.argmax(-1).tolist())
         else:
@@ -369,31 +380,25 @@ class SpeculativeDecoder:
                 q = torch.nn.functional.one_hot(guessed, p.shape[-1]).to(p.dtype)
             verdicts = p.new_tensor([verdicts[: len(drafted)] + verdicts[-1:]])
             accepted, token = (int(x) for x in judge(guessed, p, q, verdicts))
-        return Round(tuple(drafted), accepted, token)
+        done = _cut(Round(tuple(drafted), accepted, token), self._ends(params))
+        if bad and len(done.tokens) > bad[0]:  # each token of a round was told by a row
+            raise RequestError(NOT_FINITE)
+        return done
 
     def _ends(self, params: SamplingParams) -> frozenset[int]:
         """Tokens after which the text is over."""
         end = () if self.end_token is None or params.ignore_end else (self.end_token,)
         return frozenset((*params.stop_tokens, *end))
 
-    def _check(self, prompt_tokens: Sequence[int], params: SamplingParams) -> None:
-        vocab, context = self.target.config.vocab, self.target.config.context
-        params.check(vocab)
+    def _check(self, prompt: Prompt, params: SamplingParams) -> tuple[list[int], int]:
+        """The prompt's tokens and the most that may be generated, or a RequestError."""
+        ids, limit = check_request(prompt, params, self.target.config)
         if params.n != 1 or params.stop:
             raise RequestError(
                 f"n is {params.n} and stop is {params.stop!r}; this decoder gives one sequence of "
                 "tokens: n must be 1, stop empty (stop_tokens are allowed)"
             )
-        if not prompt_tokens:
-            raise RequestError("the prompt is empty; it must have at least one token")
-        if len(prompt_tokens) >= context:
-            raise RequestError(
-                f"the prompt has {len(prompt_tokens)} tokens; the context of {context} leaves room "
-                f"for at most {context - 1} and an answer"
-            )
-        for token in prompt_tokens:
-            if not (isinstance(token, int) and 0 <= token < vocab):
-                raise RequestError(f"the prompt holds {token!r}; tokens are 0 to {vocab - 1}")
+        return ids, limit
 
 
 def _cache(model: Transformer, capacity: int) -> ContiguousCache:
