@@ -70,9 +70,7 @@ def test_what_safetensors_cannot_do_is_an_oserror_too(monkeypatch, checkpoint):
 
 
 def test_a_save_into_no_folder_says_so(tmp_path):
-    with pytest.raises(
-        FileNotFoundError, match=r"path: there is no folder .*none to write a\.safe"
-    ):
+    with pytest.raises(FileNotFoundError, match="path: there is no folder"):
         loading.save(tiny.model(), tmp_path / "none" / "a.safetensors")
     (tmp_path / "a.safetensors").mkdir()
     with pytest.raises(OSError, match=r"a.safetensors: cannot be written"):

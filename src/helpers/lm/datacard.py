@@ -60,6 +60,29 @@ def describe_splits(corpus: text.Corpus, tokens: tokenizer.Tokenizer) -> dict:
     return described
 
 
+def rule() -> dict[str, str]:
+    """What counts as text, what as a copy, and which side a document goes to, in words."""
+    return {
+        "topic": "each entry of pydoc_data.topics",
+        "source": "each .py file of the standard library and its packages, without the folders "
+        + ", ".join(sorted(text.SKIPPED_FOLDERS))
+        + " and those that are no package, and without tables (more than half of the lines in "
+        "module-level literals of 40 lines and more)",
+        "docstring": "for each module written in C, the docstrings of the module, its "
+        "functions, types and methods that stand in no other document; no modules that only "
+        "test the interpreter",
+        "copies": f"before the split, words in runs of {text.SHINGLE_WORDS} that an earlier "
+        "document holds count as copied; a document mostly copied is dropped, a long copied "
+        "passage cut out. "
+        f"What shares no run of {text.SHINGLE_WORDS} words is not seen: a text changed at every "
+        f"{text.SHINGLE_WORDS - 1}th word would pass, and so may code with other names",
+        "split": f"SHA-256 of the module's name, of 100: held out {text.HELD_OUT_PERCENT}, "
+        f"validation {text.VALIDATION_PERCENT}, train the rest; after copies were taken out",
+        "stranger": "names of Unicode characters from unicodedata, 256 code points a document, "
+        "without names computed from the code point",
+    }
+
+
 def make() -> dict:
     """The card of the running Python; collects everything and measures the baselines."""
     copies = text.Copies()
@@ -70,20 +93,7 @@ def make() -> dict:
     return {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "licence": "Python Software Foundation License Version 2; the text is not redistributed",
-        "rule": {
-            "topic": "each entry of pydoc_data.topics",
-            "source": "each .py file of the standard library and its packages, without the folders "
-            + ", ".join(sorted(text.SKIPPED_FOLDERS))
-            + " and those that are no package, and without tables (more than half of the lines in "
-            "module-level literals of 40 lines and more)",
-            "docstring": "for each module written in C, the docstrings of the module, its "
-            "functions, types and methods that stand in no other document; no modules that only "
-            "test the interpreter",
-            "split": f"SHA-256 of the module's name, of 100: held out {text.HELD_OUT_PERCENT}, "
-            f"validation {text.VALIDATION_PERCENT}, train the rest; after copies were taken out",
-            "stranger": "names of Unicode characters from unicodedata, 256 code points a document, "
-            "without names computed from the code point",
-        },
+        "rule": rule(),
         "copies": {
             "shingle_words": text.SHINGLE_WORDS,
             "duplicate_share": text.DUPLICATE_SHARE,
