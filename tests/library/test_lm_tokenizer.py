@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import time
 from itertools import pairwise
 
 import pytest
@@ -60,6 +61,31 @@ def test_any_bytes_come_back(data):
     tokens = shipped.encode_bytes(data)
     assert shipped.decode_bytes(tokens) == data
     assert shipped.end not in tokens
+
+
+def test_bytes_are_cut_where_utf8_ends():
+    """Against the definition: valid stretches as text, every other byte alone."""
+    shipped = tokenizer.load()
+    alone = {byte: shipped.encode_bytes(bytes([byte]))[0] for byte in range(0x80, 0x100)}
+    assert {byte: shipped.token_bytes(token) for byte, token in alone.items()} == {
+        byte: bytes([byte]) for byte in alone
+    }
+    for data, want in (
+        (b"return\xff\xfereturn", ["return", 0xFF, 0xFE, "return"]),
+        (b"\xc3\xa9\xc3", ["é", 0xC3]),
+        (b"\xed\xb2\x80", [0xED, 0xB2, 0x80]),  # a surrogate's three bytes are no UTF-8
+        (b"\xf0\x9f\x8ea", [0xF0, 0x9F, 0x8E, "a"]),
+    ):
+        parts = [[alone[p]] if isinstance(p, int) else shipped.encode(p) for p in want]
+        assert shipped.encode_bytes(data) == [token for part in parts for token in part]
+
+
+def test_many_bad_bytes_take_time_in_proportion(shipped):
+    """A minute, were the rest copied at every one of them."""
+    data = b"\xffa" * 200_000
+    started = time.perf_counter()
+    assert len(shipped.encode_bytes(data)) == len(data)
+    assert time.perf_counter() - started < 20
 
 
 def test_the_end_of_text_cannot_be_written(shipped):
@@ -153,8 +179,14 @@ def test_what_is_no_text_is_refused(shipped):
         shipped.encode(b"abc")
     with pytest.raises(TypeError, match="data must be bytes, not str; see encode"):
         shipped.encode_bytes("abc")
-    with pytest.raises(ValueError, match="lone surrogate"):
+    with pytest.raises(ValueError, match="text holds a lone surrogate"):
         shipped.encode("\ud800")
+    with pytest.raises(ValueError, match=r"texts\[1\] holds a lone surrogate"):
+        shipped.encode_many(["ok", "a\udc80b"])
+    with pytest.raises(TypeError, match=r"texts\[1\] must be a str, not bytes"):
+        shipped.encode_many(["ok", b"a"])
+    with pytest.raises(TypeError, match="texts must be several texts, not a str"):
+        shipped.encode_many("ok")
 
 
 @pytest.mark.parametrize("token", [-1, 4096])
@@ -177,6 +209,14 @@ def test_a_foreign_definition_is_refused():
     lacking["model"]["merges"] = []
     with pytest.raises(ValueError, match="lacks byte 0, so it is not byte-level BPE"):
         tokenizer.Tokenizer(json.dumps(lacking))
+    foreign = copy.deepcopy(definition)
+    foreign["model"]["vocab"]["日"] = 4096
+    with pytest.raises(ValueError, match="token 4096 holds '日', which stands for no byte"):
+        tokenizer.Tokenizer(json.dumps(foreign))
+    gap = copy.deepcopy(definition)
+    gap["model"]["vocab"]["aqzq"] = 10**9  # would be a list of that length
+    with pytest.raises(ValueError, match="4097 tokens are not numbered 0 to 4096"):
+        tokenizer.Tokenizer(json.dumps(gap))
     endless = copy.deepcopy(definition)
     del endless["model"]["vocab"][tokenizer.END]
     with pytest.raises(ValueError, match=r"lacks <\|end\|>"):

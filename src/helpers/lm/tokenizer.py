@@ -12,6 +12,7 @@ eat most of it, and a draft model pays for the vocabulary at each token.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -78,13 +79,23 @@ class Tokenizer:
             raise ValueError(
                 f"definition: the vocabulary lacks {what}, so it is not byte-level BPE"
             )
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise ValueError(
+                f"definition: {len(vocabulary)} tokens are not numbered 0 to {len(vocabulary) - 1}"
+            )
         self.end: int = vocabulary[END]
         self._byte_ids = [vocabulary[symbol] for symbol in symbols]
         byte_of = {symbol: byte for byte, symbol in enumerate(symbols)}
-        self._token_bytes = [b""] * (max(vocabulary.values()) + 1)
+        self._token_bytes = [b""] * len(vocabulary)
         for token, number in vocabulary.items():
-            if number != self.end:
-                self._token_bytes[number] = bytes(byte_of[symbol] for symbol in token)
+            if number == self.end:
+                continue
+            if foreign := sorted(set(token) - set(byte_of)):
+                raise ValueError(
+                    f"definition: token {number} holds {foreign[0]!r}, which stands for no byte, "
+                    "so it is not byte-level BPE"
+                )
+            self._token_bytes[number] = bytes(byte_of[symbol] for symbol in token)
 
     def __len__(self) -> int:
         """Number of tokens in the vocabulary."""
@@ -92,32 +103,30 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a text; ``<|end|>`` in a text is seven characters like any others."""
-        if not isinstance(text, str):
-            raise TypeError(f"text must be a str, not {type(text).__name__}; see encode_bytes")
-        try:
-            return self._bpe.encode(text, add_special_tokens=False).ids
-        except (UnicodeEncodeError, TypeError):  # a lone surrogate: no UTF-8 form
-            raise ValueError(
-                "text holds a lone surrogate, which no UTF-8 text can; use encode_bytes"
-            ) from None
+        _check_text("text", text)
+        return self._bpe.encode(text, add_special_tokens=False).ids
 
     def encode_many(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts at once, on all cores."""
-        encodings = self._bpe.encode_batch(list(texts), add_special_tokens=False)
+        if isinstance(texts, str):
+            raise TypeError("texts must be several texts, not a str; see encode")
+        texts = list(texts)
+        for number, text in enumerate(texts):
+            _check_text(f"texts[{number}]", text)
+        encodings = self._bpe.encode_batch(texts, add_special_tokens=False)
         return [encoding.ids for encoding in encodings]
 
     def encode_bytes(self, data: bytes) -> list[int]:
         """Token ids of any bytes: what is UTF-8 as text, every other byte as its own token."""
         if not isinstance(data, bytes | bytearray | memoryview):
             raise TypeError(f"data must be bytes, not {type(data).__name__}; see encode")
-        data, tokens = bytes(data), []
-        while data:
-            try:
-                return tokens + self.encode(data.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                tokens += self.encode(data[: error.start].decode("utf-8"))
-                tokens += [self._byte_ids[byte] for byte in data[error.start : error.end]]
-                data = data[error.end :]
+        # each byte that is no UTF-8 becomes a surrogate, which no UTF-8 text holds
+        text, tokens = bytes(data).decode("utf-8", errors="surrogateescape"), []
+        for part in re.split("([\udc80-\udcff])", text):
+            if len(part) == 1 and "\udc80" <= part <= "\udcff":
+                tokens.append(self._byte_ids[ord(part) - 0xDC00])
+            elif part:
+                tokens += self.encode(part)
         return tokens
 
     def decode_bytes(self, tokens: Iterable[int]) -> bytes:
@@ -137,6 +146,17 @@ class Tokenizer:
     def save(self, path: Path = ASSET) -> None:
         """Write the definition as JSON."""
         Path(path).write_text(self._definition, encoding="utf-8")
+
+
+def _check_text(name: str, text: str) -> None:
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a str, not {type(text).__name__}; see encode_bytes")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{name} holds a lone surrogate, which no UTF-8 text can; use encode_bytes"
+        ) from None
 
 
 def train(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
