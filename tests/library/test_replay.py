@@ -175,6 +175,14 @@ def test_text_is_escaped():
     assert html.count("</script>") == 2
 
 
+@pytest.mark.parametrize("text", ["]);", "p[0]);", '"]);</', "\\]);"])
+def test_the_data_is_found_whatever_its_texts_hold(text):
+    shown = [[Token(text, "held")], [Token(text, "held"), Token("x", "held")]]
+    frames = [Frame(f"Now {text}", {"t": tokens}) for tokens in shown]
+    made = replay("a", "A", text, Run({"t": Tokens("T", {"held": "held"})}, frames))
+    assert replays_on_page(made.html + all_panels.html)["a"] == made.data
+
+
 def test_replays_without_data_or_with_one_name_are_refused():
     with pytest.raises(ValueError, match="twice"):
         replays_on_page(all_panels.html * 2)

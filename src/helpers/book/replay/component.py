@@ -202,8 +202,9 @@ def replays_on_page(page: str) -> dict[str, dict[str, Any]]:
     twice = {name for name in names if names.count(name) > 1}
     if twice:
         raise ValueError(f"page: the replays {sorted(twice)} stand on it twice")
-    queued = re.findall(r"\(globalThis\.mbReplays\?\?=\[\]\)\.push\((\[.*?\])\);", page)
-    data = dict(json.loads(each) for each in queued)
+    # a JSON parser finds the end: what looks like it can stand in a text of the data
+    starts = re.finditer(r"\(globalThis\.mbReplays\?\?=\[\]\)\.push\(", page)
+    data = dict(json.JSONDecoder().raw_decode(page, start.end())[0] for start in starts)
     missing = set(names) - set(data)
     if missing:
         raise ValueError(f"page: the replays {sorted(missing)} have no data")
