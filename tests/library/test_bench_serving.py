@@ -7,6 +7,7 @@ import torch
 
 import tiny
 from helpers.bench import serving
+from helpers.bench.contest import Contest, contest
 from helpers.bench.environment import current_environment
 from helpers.bench.timing import Measurement
 
@@ -23,7 +24,7 @@ def one_thread():
 def test_both_ways_take_turns_in_going_first():
     calls = []
     ways = [(name, lambda name=name: calls.append(name) or 5) for name in "ab"]
-    result = serving.contest("x", *ways, wanted=1.5, samples=4)
+    result = contest("x", *ways, wanted=1.5, samples=4)
     assert "".join(calls) == "ba" + "abba" * 2
     assert result.tokens == 5 and len(result.ratios) == 4
     assert result.ours.name == "a" and result.other.name == "b"
@@ -31,11 +32,11 @@ def test_both_ways_take_turns_in_going_first():
 
 def test_a_contest_over_different_work_is_refused():
     with pytest.raises(ValueError, match="x: the calls generated different numbers"):
-        serving.contest("x", ("a", lambda: 5), ("b", lambda: 6), wanted=1.5, samples=1)
+        contest("x", ("a", lambda: 5), ("b", lambda: 6), wanted=1.5, samples=1)
 
 
 def test_ratios_are_of_pairs():
-    result = serving.Contest(
+    result = Contest(
         name="x",
         tokens=100,
         wanted=2.0,
@@ -58,9 +59,10 @@ def test_skewed_lengths_are_skewed_and_repeat():
 
 
 @pytest.mark.parametrize("tied_embeddings", [True, False])
-def test_transformers_gets_the_same_weights(tied_embeddings):
+@pytest.mark.parametrize("rope_theta", [10_000.0, 300.0])
+def test_transformers_gets_the_same_weights(tied_embeddings, rope_theta):
     pytest.importorskip("transformers")
-    model = tiny.model(tied_embeddings=tied_embeddings)
+    model = tiny.model(tied_embeddings=tied_embeddings, rope_theta=rope_theta)
     llama = serving.as_llama(model)
     assert llama.config._attn_implementation == "sdpa"
     tokens = torch.tensor(tiny.prompts(seed=1, count=1, longest=40))
@@ -69,13 +71,14 @@ def test_transformers_gets_the_same_weights(tied_embeddings):
     assert difference.abs().max() < 1e-4  # parts of it compute in float32 there
 
 
-def test_every_question_can_be_asked():
+def test_every_contest_can_be_held():
     pytest.importorskip("transformers")
     model = tiny.model(dtype=torch.float32)
     contests = (
         serving.decode_against_transformers(model, 2, prompt=4, tokens=6, samples=1),
         serving.cache_against_none(model, prompt=4, tokens=6, samples=1),
         serving.continuous_against_static(model, requests=6, max_batch=2, samples=1),
+        serving.continuous_against_static(model, other="shrinking", requests=6, samples=1),
     )
     assert [one.tokens for one in contests[:2]] == [12, 6]
     run = serving.ServingRun(
@@ -87,4 +90,4 @@ def test_every_question_can_be_asked():
         contests=contests,
     )
     assert serving.ServingRun.model_validate_json(run.model_dump_json()) == run
-    assert str(run).count("\n") == 2
+    assert str(run).count("\n") == 3

@@ -9,11 +9,11 @@ import torch
 
 import tiny
 from helpers.bench import speculation
-from helpers.bench.serving import Contest
+from helpers.bench.contest import Contest
 from helpers.bench.speculation import DraftResult, SpeculationRun, measure, step_times
 from helpers.bench.timing import Measurement
 from helpers.formulas.serving import speculative_speedup, speculative_tokens_per_round
-from helpers.serve.speculative import LookupDrafter, ModelDrafter
+from helpers.serve.speculative import Draft, LookupDrafter, ModelDrafter
 
 PROMPTS = tiny.prompts(seed=1, count=2, longest=12)
 
@@ -75,6 +75,57 @@ def test_steps_are_timed_where_the_sequence_stands():
         assert all(len(m.samples_s) == 3 and m.threads == 1 for m in times)
     with pytest.raises(ValueError, match="ids: 1 tokens"):
         step_times(target, LookupDrafter(), [5], 2)
+
+
+class RightOnce:
+    """Of its guesses the first is right and the second wrong: a rejection in every round."""
+
+    def __init__(self, target, clock=None):
+        self.target, self.clock = target, clock
+
+    def begin(self, capacity):
+        return self
+
+    def propose(self, ids, params, uniform):
+        guesses = []
+        for number in range(len(uniform)):
+            best = int(self.target(torch.tensor([*ids, *guesses]))[-1].argmax())
+            guesses.append(best if number == 0 else (best + 1) % 97)
+            if self.clock is not None:
+                self.clock[0] += 0.25
+        return Draft(guesses, None)
+
+    def keep(self, length):
+        pass
+
+
+def test_times_are_of_one_step_one_guess_one_check(monkeypatch):
+    """By a clock that stands still but for what is timed."""
+    target, clock = tiny.model(dtype=torch.float32), [0.0]
+    drafter = RightOnce(tiny.model(dtype=torch.float32), clock)
+    logits = target.logits
+
+    def timed(hidden):  # [T, C]
+        clock[0] += 2.0 if hidden.shape[0] == 1 else 3.0
+        return logits(hidden)
+
+    target.logits = timed
+    monkeypatch.setattr(speculation.time, "perf_counter", lambda: clock[0])
+    plain, guess, check = step_times(target, drafter, [5, 4, 3, 5, 4], 4, samples=3)
+    assert plain.samples_s == (2.0,) * 3
+    assert guess.samples_s == (0.25,) * 3, "of one guess, not of a round of four"
+    assert check.samples_s == (3.0,) * 3
+
+
+def test_acceptance_is_of_the_guesses_that_were_judged():
+    """What stands behind a rejected guess was neither right nor wrong."""
+    target = tiny.model(dtype=torch.float32)
+    drafts = {"once": RightOnce(target)}
+    run = measure(target, drafts, PROMPTS, draft_tokens=4, max_tokens=13, samples=1, packed=False)
+    (one,) = run.drafts
+    assert one.same_answers == one.answers == len(PROMPTS)
+    assert one.accepted == one.rejected == one.rounds > len(PROMPTS)
+    assert (one.acceptance, one.tokens_per_round) == (0.5, 2.0)
 
 
 def test_a_run_counts_full_rounds_and_survives_a_file():

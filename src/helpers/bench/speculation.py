@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from helpers.bench.contest import Contest, contest
 from helpers.bench.environment import Environment, current_environment
-from helpers.bench.serving import Contest, contest
 from helpers.bench.timing import Measurement, format_seconds, round_significant
 from helpers.formulas.serving import speculative_speedup, speculative_tokens_per_round
 
@@ -91,7 +91,10 @@ class DraftResult(BaseModel):
 
     @property
     def tokens_per_round_predicted(self) -> float:
-        """The same from the acceptance alone; infinitely near to all if nothing was rejected."""
+        """The same from the acceptance alone.
+
+        If nothing was rejected, a round gives all its guesses and the target's own token.
+        """
         if self.rejected == 0:
             return self.draft_tokens + 1.0
         return speculative_tokens_per_round(self.acceptance, self.draft_tokens)
@@ -109,6 +112,7 @@ class DraftResult(BaseModel):
     @property
     def speedup_predicted(self) -> float:
         """From acceptance and the two costs."""
+        # the formula divides by 1 - acceptance: where nothing was rejected, a value just below 1
         acceptance = min(self.acceptance, 1 - 1e-9)
         return speculative_speedup(acceptance, self.draft_tokens, self.draft_cost, self.verify_cost)
 
