@@ -341,6 +341,7 @@ class SpeculativeDecoder:
                 # K guesses give up to K + 1 tokens, so one less than there is room for
                 guesses = min(self.draft_tokens, end - len(ids) - 1)
                 done = self._round(ids, guesses, params, generator, draft, cache)
+            done = _cut(done, ends)
             length = len(ids) + done.accepted  # the target's own token has been fed to nobody
             cache.truncate(length)
             draft.keep(length)
@@ -358,19 +359,23 @@ class SpeculativeDecoder:
         draft: Drafter,
         cache: ContiguousCache,
     ) -> Round:
-        """Guess, check, judge; a token that ends the text ends the round."""
+        """Guess, check, judge."""
         uniform = [0.0] * guesses
         if generator is not None:  # a number for each guess, each verdict, and the last token
             count = 2 * guesses + 1
             numbers = torch.rand(count, generator=generator, dtype=torch.float64).tolist()
             uniform, verdicts = numbers[:guesses], numbers[guesses:]
         drafted, q = draft.propose(ids, params, uniform) if guesses else Draft([], None)
-        fed = torch.tensor([ids[cache.length :] + drafted], device=self.target.device)  # [1, T]
-        logits = _step(self.target, cache, fed, rows=len(drafted) + 1)  # [K + 1, V]
-        # NaN anywhere in a row makes its maximum NaN
-        bad = (~logits.amax(-1).isfinite()).nonzero().flatten().tolist()  # rows that say nothing
-        if bad:  # zeros can be judged; behind a wrong guess it does not matter how
-            logits[bad] = 0.0
+        held = cache.length
+        logits = self._scores(ids, drafted, cache)
+        if logits is None and drafted:
+            # a guess may be to blame, even for what stands before it, where it is masked: 0 times
+            # NaN is NaN. So go without
+            cache.truncate(held)
+            drafted, q = [], None
+            logits = self._scores(ids, drafted, cache)
+        if logits is None:
+            raise RequestError(NOT_FINITE)
         if generator is None:
             accepted, token = judge_greedy(drafted, logits.argmax(-1).tolist())
         else:
@@ -380,10 +385,13 @@ class SpeculativeDecoder:
                 q = torch.nn.functional.one_hot(guessed, p.shape[-1]).to(p.dtype)
             verdicts = p.new_tensor([verdicts[: len(drafted)] + verdicts[-1:]])
             accepted, token = (int(x) for x in judge(guessed, p, q, verdicts))
-        done = _cut(Round(tuple(drafted), accepted, token), self._ends(params))
-        if bad and len(done.tokens) > bad[0]:  # each token of a round was told by a row
-            raise RequestError(NOT_FINITE)
-        return done
+        return Round(tuple(drafted), accepted, token)
+
+    def _scores(self, ids: list[int], drafted: list[int], cache: ContiguousCache) -> Tensor | None:
+        """The target's logits at the K guesses and behind, [K + 1, V]; None if they are none."""
+        fed = torch.tensor([ids[cache.length :] + drafted], device=self.target.device)  # [1, T]
+        logits = _step(self.target, cache, fed, rows=len(drafted) + 1)
+        return logits if logits.amax(-1).isfinite().all() else None  # NaN's maximum is NaN
 
     def _ends(self, params: SamplingParams) -> frozenset[int]:
         """Tokens after which the text is over."""
