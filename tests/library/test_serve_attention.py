@@ -113,6 +113,40 @@ def texts(seed, *lengths):
     return [[draw.randrange(97) for _ in range(length)] for length in lengths]
 
 
+# --- only its own --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [None, "int8", "bfloat16"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_others_left_changes_nothing(dtype, bad):
+    """No number but a sequence's own reaches it: not by filled-up tables, not behind its tokens."""
+
+    def run(poisoned):
+        server = Server(MODELS[1], block_size=4, dtype=dtype)
+
+        def poison(blocks):
+            for part in server.cache.keys + server.cache.values if poisoned else ():
+                if part.is_floating_point():
+                    part[:, blocks] = bad
+
+        server.add("other", [1, 2, 3, 4])
+        poison(list(range(200)))
+        for name, text in zip("abc", texts(4, 9, 2, 21), strict=True):
+            server.add(name, text)
+        scores = [server.step(a=None, b=None, c=7)]
+        for token in range(6):
+            own = {block for name in "abc" for block in server.manager.table(name)}
+            poison([block for block in range(200) if block not in own])
+            for name in "ab":
+                server.append(name, token)
+            scores.append(server.step(a=1, b=1, c=2))
+        return scores
+
+    for clean, dirty in zip(run(False), run(True), strict=True):
+        for name, logits in clean.items():
+            assert logits.isfinite().all() and torch.equal(logits, dirty[name])
+
+
 # --- paged = contiguous = uncached ---------------------------------------------------------------
 
 

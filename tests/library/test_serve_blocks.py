@@ -105,13 +105,15 @@ class Machine(RuleBasedStateMachine):
         """Allocate and compute a new sequence, if there is room; its hits, or None."""
         name, manager = self.new_name(), self.manager
         before = self.snapshot()
-        room = manager.can_allocate(len(text))
+        room, surely = manager.can_allocate(text), manager.can_allocate(len(text))
         try:
             hits = manager.allocate(name, text)
         except OutOfBlocks:
             assert not room
             assert self.snapshot() == before, "a refused call changed something"
             return None
+        assert room, "there is room, but it says no"
+        assert not surely or room
         assert hits % self.size == 0 and hits < len(text)
         assert self.caching or hits == 0
         table = manager.table(name)
@@ -486,3 +488,28 @@ def test_errors_name_what_is_wrong_and_change_nothing(call, error, message):
         call(manager)
     assert manager.table("a") == [0, 1] and manager.tokens("a") == [1, 2, 3]
     assert manager.free_blocks == 2 and manager.sequences == ["a"]
+
+
+def test_a_cut_block_that_was_never_computed_is_no_prefix():
+    for cut in (6, 4):
+        manager = BlockManager(8, 4)
+        manager.allocate("a", list(range(8)))
+        manager.truncate("a", cut, computed=4)
+        manager.free("a", computed=4)
+        assert manager.allocate("b", [*range(8), 9]) == 4
+    manager = BlockManager(8, 4)
+    manager.allocate("a", list(range(8)))
+    manager.truncate("a", 6)
+    manager.free("a", computed=4)
+    assert manager.allocate("b", [*range(8), 9]) == 4
+
+
+def test_room_counts_what_is_found():
+    manager = BlockManager(4, 2)
+    manager.allocate("a", [1, 2, 3, 4])
+    assert not manager.can_allocate(5) and manager.can_allocate([1, 2, 3, 4, 5, 6, 7])
+    assert not manager.can_allocate([1, 2, 3, 4, 5, 6, 7], reserve=1)
+    assert manager.can_allocate([1, 2, 3, 4, 5, 6], reserve=1)
+    manager.free("a")  # kept blocks that are found are no longer free for the rest
+    assert manager.can_allocate([1, 2, 3, 4, 5, 6, 7, 8])
+    assert not manager.can_allocate([1, 2, 3, 4, 5, 6, 7, 8, 9])

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ import tiny
 from helpers.bench.serving import as_llama
 from helpers.lm import loading
 from helpers.lm.tokenizer import load as load_tokenizer
+from helpers.serve import engine as engine_module
 from helpers.serve.engine import Engine
 from helpers.serve.events import State, read, replay
 from helpers.serve.metrics import tokens_per_s
@@ -362,6 +365,8 @@ BAD = [
     ([1] * 40, SamplingParams(max_tokens=60), "needs 25 blocks of 4 tokens; the cache has 20"),
     ([1], SamplingParams(temperature=-1.0), "temperature is -1.0"),
     ([1], SamplingParams(temperature=float("nan")), "temperature is nan"),
+    ([1], SamplingParams(temperature=10**400), "temperature is 1000"),
+    ([1], SamplingParams(max_tokens=-(10**5000)), "max_tokens is too long to be shown"),
     ([1], SamplingParams(top_p=0.0), "top_p is 0.0"),
     ([1], SamplingParams(top_k=0), "top_k is 0"),
     ([1], SamplingParams(max_tokens=0), "max_tokens is 0"),
@@ -390,6 +395,15 @@ def test_all_bad_requests_together():
     prompts, params, _ = zip(*BAD, strict=True)
     outputs = engine.generate([*prompts, GOOD[0]], [*params, GOOD[1]])
     assert [output.finish for output in outputs] == ["error"] * len(BAD) + ["length"]
+
+
+def test_a_rejection_is_told_once():
+    engine = Engine(model())
+    engine.generate([[], [97]])
+    assert engine.step() == [], "generate() has told it by its outputs"
+    bad = engine.add([])
+    assert [piece.request for piece in engine.step()] == [bad.number]
+    assert engine.step() == []
 
 
 @pytest.mark.parametrize("prompt", [(5, 3, 96), np.array([5, 3, 96]), torch.tensor([5, 3, 96])])
@@ -435,18 +449,96 @@ def test_scores_that_are_no_numbers_end_their_request_only():
         assert_nothing_held(engine)
 
 
-@pytest.mark.parametrize("method", ["hidden", "logits"])
-def test_a_model_that_raises_costs_a_step_and_nothing_else(method):
-    faulty = tiny.model()
-    engine = Engine(faulty, block_size=4, chunk=8)
+@pytest.mark.parametrize("kv_dtype", [None, "int8", "bfloat16"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_blocks_of_a_failed_request_harm_nobody(kv_dtype, bad):
+    broken = tiny.model()
+    broken.embedding.weight[96] = bad
+    engine = Engine(broken, blocks=4, block_size=16, kv_dtype=kv_dtype)
+    (failed,) = engine.generate([[1] * 40 + [96]], SamplingParams(max_tokens=2))
+    assert failed.finish == "error" and engine.blocks.kept_blocks == []
+    outputs = engine.generate([[7], list(range(9))], SamplingParams(max_tokens=4))
+    fresh = Engine(broken, blocks=4, block_size=16, kv_dtype=kv_dtype)
+    assert tokens_of(outputs) == tokens_of(
+        fresh.generate([[7], list(range(9))], SamplingParams(max_tokens=4))
+    )
+
+
+def raising(faulty, method, *at):
+    """Let some calls of a method raise, as an interruption or too little memory would."""
     plain, calls = getattr(faulty, method), itertools.count()
 
     def fails(*arguments):
-        if next(calls) in (1, 5):
+        if next(calls) in at:
             raise KeyboardInterrupt
         return plain(*arguments)
 
     setattr(faulty, method, fails)
+
+
+def run_on(engine):
+    """Step to the end through interruptions; all pieces."""
+    pieces = []
+    for _ in range(200):
+        with contextlib.suppress(KeyboardInterrupt):
+            pieces += engine.step()
+        if not engine.scheduler.unfinished:
+            return pieces
+    raise AssertionError("no end in sight")
+
+
+@pytest.mark.parametrize("prefix_caching", [False, True])
+def test_rows_that_pad_leave_with_a_failed_batch(prefix_caching):
+    faulty = tiny.model()
+    raising(faulty, "hidden", 4)
+    engine = Engine(
+        faulty, policy="static", blocks=9, block_size=2, max_batch=3, prefix_caching=prefix_caching
+    )
+    one = engine.add(list(range(8)), SamplingParams(max_tokens=11))
+    engine.add(list(range(8)), SamplingParams(max_tokens=2))
+    run_on(engine)
+    assert one.tokens == greedy(tuple(range(8)), 11)
+    assert_nothing_held(engine)
+
+
+def test_no_piece_is_lost_with_a_step_that_raises():
+    faulty = tiny.model()
+    raising(faulty, "hidden", 0)
+    engine = Engine(faulty)
+    raising(engine, "_accept", 2)  # in the middle of a step, when the first has its token
+    bad = engine.add([])
+    good = [engine.add(prompt, SamplingParams(max_tokens=3)) for prompt in ([1, 2], [3])]
+    pieces = run_on(engine)
+    assert [piece.finish for piece in pieces if piece.request == bad.number] == ["error"]
+    for request in good:
+        own = [piece.token for piece in pieces if piece.request == request.number]
+        assert own == request.tokens == greedy(tuple(request.ids[: request.prompt_length]), 3)
+
+
+def test_a_step_interrupted_after_the_draw_draws_the_same_again(monkeypatch):
+    params = SamplingParams(max_tokens=6, temperature=1.0, seed=1, n=2)
+    engine = Engine(model())
+    plain, calls = engine_module.sample, itertools.count()
+
+    def interrupted(*arguments):
+        tokens = plain(*arguments)
+        if next(calls) in (0, 3):
+            raise KeyboardInterrupt
+        return tokens
+
+    monkeypatch.setattr(engine_module, "sample", interrupted)
+    request = engine.add([1, 2], params)
+    run_on(engine)
+    want = [sampled((1, 2), replace(params, n=1), 1 + i) for i in range(2)]
+    assert [one.tokens for one in request.samples] == want
+    assert engine.log.of("undo") and not engine.log.of("preempt")
+
+
+@pytest.mark.parametrize("method", ["hidden", "logits"])
+def test_a_model_that_raises_costs_a_step_and_nothing_else(method):
+    faulty = tiny.model()
+    engine = Engine(faulty, block_size=4, chunk=8)
+    raising(faulty, method, 1, 5)
     prompts = [[1, 2, 3], list(range(20)), list(range(21))]
     others = [
         engine.add(prompt, SamplingParams(max_tokens=9, temperature=i % 2, seed=i))
@@ -520,6 +612,38 @@ def test_a_dropped_stream_frees_its_blocks():
     engine = Engine(model())
     for _ in engine.stream([1, 2, 3], SamplingParams(max_tokens=50)):
         break
+    assert_nothing_held(engine)
+
+
+def test_a_stream_queues_its_prompt_at_once():
+    engine = Engine(model())
+    dropped = engine.stream([1, 2, 3], SamplingParams(max_tokens=5))
+    assert len(engine.scheduler.waiting) == 1
+    stream = engine.stream([4, 5], SamplingParams(max_tokens=5))
+    del dropped  # never asked for anything
+    assert [request.ids for request in engine.scheduler.waiting] == [[4, 5]]
+    assert [piece.token for piece in stream] == greedy((4, 5), 5)
+    assert not engine.streams
+    assert_nothing_held(engine)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 6])
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_samples_of_a_prompt_stop_together(steps, which):
+    """Before they are forked off and after, whichever of them is aborted."""
+    engine = Engine(model(), chunk=2)
+    other = engine.add([9], SamplingParams(max_tokens=12))
+    request = engine.add([1, 2, 3, 4, 5], SamplingParams(max_tokens=9, n=3))
+    for _ in range(steps):
+        engine.step()
+    assert len(engine.log.of("fork")) == (2 if steps == 6 else 0)
+    engine.abort(request.samples[which])
+    run_on(engine)
+    assert [one.finish for one in request.samples] == ["abort"] * 3
+    assert not any(one.generated for one in request.samples) or steps == 6
+    output = engine.output(request.samples[which])
+    assert output.tokens == request.samples[which].tokens and len(output.samples) == 3
+    assert other.tokens == greedy((9,), 12)
     assert_nothing_held(engine)
 
 
@@ -602,6 +726,22 @@ def test_stop_strings_end_the_text_before_them():
     assert_nothing_held(engine)
 
 
+def test_a_stop_string_that_the_end_completes_is_a_stop():
+    made = tiny.model(vocab=257, tied_embeddings=False)
+    made.head.weight.zero_()
+    plain = made.logits
+
+    def logits(hidden):  # a model that begins a character and never ends it
+        out = plain(hidden)
+        out[:, 0xE2] += 5.0
+        return out
+
+    made.logits = logits
+    engine = Engine(made, ByteTokenizer())
+    (output,) = engine.generate(["a"], SamplingParams(max_tokens=1, stop="\ufffd"))
+    assert (output.text, output.finish) == ("", "stop")
+
+
 def test_end_of_text_and_stop_tokens():
     made = tiny.model(vocab=257, tied_embeddings=False)
     engine = Engine(made, ByteTokenizer())
@@ -679,6 +819,15 @@ def test_events_alone_rebuild_the_engines_state(policy, chunk, tmp_path):
     assert last == state
     times = [event["time_s"] for event in events]
     assert times == sorted(times)
+
+
+def test_samples_are_admitted_with_their_prompt():
+    engine = Engine(model(), clock=itertools.count().__next__, chunk=2)
+    engine.add([7], SamplingParams(max_tokens=4))
+    (output,) = engine.generate([[1, 2, 3, 4, 5]], SamplingParams(max_tokens=3, n=3))
+    times = [sample.metrics.admitted_s for sample in output.samples]
+    assert times[0] is not None and times == times[:1] * 3
+    assert times[0] < output.metrics.token_times_s[0]
 
 
 def test_a_counting_clock_makes_the_log_repeatable():

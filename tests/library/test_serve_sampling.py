@@ -14,7 +14,7 @@ from scipy import stats
 
 from helpers.serve.detokenizer import Detokenizer
 from helpers.serve.request import RequestError, SamplingParams
-from helpers.serve.sampling import draw, new_generator, probabilities, sample
+from helpers.serve.sampling import draw, new_generator, probabilities, rewind, sample
 
 settings_ = settings(max_examples=150)
 
@@ -263,3 +263,25 @@ def test_a_stop_string_across_tokens_and_characters():
     assert out == ["a", "", "", "€no", ""] and not detokenizer.stopped
     out, _ = feed([b"a", b"\xe2\x82\xacn"], stop)  # the answer ends before the stop string does
     assert out == ["a", "", "€n"]
+
+
+@pytest.mark.parametrize("pieces", [["abcd"], list("abcd"), ["ab", "cd"]])
+def test_of_overlapping_stop_strings_the_first_to_end_counts(pieces):
+    """However the tokens were cut: "bc" is complete before "abcd", which began earlier."""
+    texts = dict(enumerate(pieces))
+
+    class Tokens:
+        def token_bytes(self, token):
+            return texts[token].encode()
+
+    detokenizer = Detokenizer(Tokens(), stop=("abcd", "bc"))
+    assert "".join(map(detokenizer.push, texts)) == "a" == detokenizer.text
+    assert detokenizer.stopped
+
+
+def test_a_generator_is_put_back_to_any_number():
+    generator = torch.Generator().manual_seed(2**32 - 1)
+    numbers = [torch.rand(1, generator=generator, dtype=torch.float64).item() for _ in range(70)]
+    for drawn in (0, 1, 15, 16, 17, 69):
+        rewind(generator, drawn)
+        assert torch.rand(1, generator=generator, dtype=torch.float64).item() == numbers[drawn]

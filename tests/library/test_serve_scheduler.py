@@ -87,8 +87,21 @@ class Drive:
         self.check_state()
         return step
 
+    def fail(self):
+        """A step in which the model raises after it has written anything to where it may."""
+        self.log.step += 1
+        self.steps += 1
+        for request, start, count in self.scheduler.schedule().work:
+            for position in range(start, start + count) if request.status is Status.RUNNING else ():
+                self.labels[self.slot(request, position)] = None
+        self.scheduler.undo()
+        assert not self.scheduler.running
+        self.check_state()
+
     def check_plan(self, step, before):
         s = self.scheduler
+        kinds = {event["kind"] for event in self.log.events if event["step"] == self.log.step}
+        assert not {"preempt", "admit"} <= kinds, "what is taken from one is given to another"
         assert len({work.request.number for work in step.work}) == len(step.work)
         assert step.tokens <= (s.chunk or 10**9)
         for request, start, count in step.work:
@@ -155,6 +168,7 @@ prompts = st.lists(st.integers(0, 2), min_size=1, max_size=14)
         max_size=7,
     ),
     leaves=st.lists(st.tuples(st.integers(0, 12), st.integers(0, 9)), max_size=2),
+    fails=st.sets(st.integers(0, 15), max_size=3),
     blocks=st.integers(6, 16),
     block_size=st.integers(1, 4),
     prefix_caching=st.booleans(),
@@ -163,9 +177,9 @@ prompts = st.lists(st.integers(0, 2), min_size=1, max_size=14)
     chunk=st.none() | st.integers(1, 12),
 )
 def test_any_load_is_served_soundly(
-    asked, leaves, blocks, block_size, prefix_caching, policy, chunk, max_batch
+    asked, leaves, fails, blocks, block_size, prefix_caching, policy, chunk, max_batch
 ):
-    """Random loads, arrivals, families and departures: sound plans, right events, no leak."""
+    """Random loads, arrivals, families, departures, failures: sound plans, events, no leak."""
     chunk = chunk if policy == "continuous" else None
     drive = Drive(
         blocks, block_size, prefix_caching, policy=policy, chunk=chunk, max_batch=max_batch
@@ -185,7 +199,9 @@ def test_any_load_is_served_soundly(
                 if one.status is not Status.FINISHED and not waits:
                     for member in [one, *one.siblings]:
                         drive.scheduler.finish(member, "abort")
-        if drive.scheduler.unfinished:
+        if drive.scheduler.unfinished and drive.steps in fails:
+            drive.fail()
+        elif drive.scheduler.unfinished:
             assert drive.step().work
         else:
             drive.steps += 1
@@ -206,6 +222,68 @@ def test_few_blocks_preempt_the_youngest_and_all_still_finish():
     assert sum(r.metrics.preemptions for r in drive.requests) == len(preempted)
     ends = [event["request"] for event in drive.log.of("finish")]
     assert ends == [0, 1, 2, 3]
+
+
+def test_running_requests_keep_a_block_each_before_another_is_admitted():
+    """Else the second, which just fits, would be preempted at once."""
+    drive = Drive(blocks=6, block_size=2)
+    drive.add([1, 2, 3, 4], 5)
+    drive.add(list(range(10, 18)), 1)
+    drive.run()
+    assert not drive.log.of("preempt")
+    assert [event["step"] for event in drive.log.of("admit")] == [1, 6]
+
+
+def test_a_found_prefix_makes_room():
+    drive = Drive(blocks=5, block_size=2)
+    drive.add([1, 2, 3, 4, 5], 3)
+    drive.add([1, 2, 3, 4, 6], 1)  # needs one block beside those of the first, one is kept for it
+    drive.step()
+    assert [event["request"] for event in drive.log.of("admit")] == [0, 1]
+    drive.run()
+
+
+def test_hits_are_those_of_the_first_admission():
+    """After a preemption or a failed step a request finds what it computed itself."""
+    drive = Drive(blocks=6, block_size=2, max_batch=4)
+    for start in range(4):
+        drive.add([start, start + 10], 9)
+    drive.run()
+    again = [event for event in drive.log.of("admit") if event["hits"]]
+    assert drive.log.of("preempt") and again
+    assert not any(request.metrics.prefix_hit_tokens for request in drive.requests)
+    drive = Drive(64, 4, chunk=8)
+    request = drive.add(list(range(20)), 3)
+    drive.step()
+    drive.fail()
+    drive.run()
+    assert [event["hits"] for event in drive.log.of("admit")] == [0, 8]
+    assert request.metrics.prefix_hit_tokens == 0
+
+
+def test_a_failed_step_is_no_preemption():
+    drive = Drive(64, 4, policy="static", max_batch=3, prefix_caching=False)
+    for limit in (2, 9, 9):
+        drive.add([1, 2, 3], limit)
+    for _ in range(4):
+        drive.step()
+    assert drive.scheduler.padding
+    drive.fail()
+    assert drive.blocks.free_blocks == 64, "rows that pad leave with their batch"
+    assert len(drive.log.of("undo")) == 2 and not drive.log.of("preempt")
+    assert not any(request.metrics.preemptions for request in drive.requests)
+    drive.run()
+
+
+def test_events_tell_of_a_truncation():
+    log = EventLog(clock=lambda: 0.0)
+    manager = BlockManager(8, 2, on_event=log.record_block)
+    manager.allocate(0, [1, 2, 3, 4, 5])
+    manager.truncate(0, 2)
+    state = State()
+    for event in log:
+        state.apply(event)
+    assert log.of("truncate") and state.tables == {0: manager.table(0)} == {0: [0]}
 
 
 def test_a_static_batch_waits_for_its_longest():

@@ -390,6 +390,9 @@ def test_a_draft_drawn_at_another_temperature_is_noticed():
         ([1], {"max_tokens": 0}, "max_tokens is 0"),
         ([1], {"n": 2}, "n is 2"),
         ([1], {"stop": "end"}, "stop is"),
+        ([True], {}, "prompt holds True"),
+        ("text", {}, "prompt is a str"),
+        (7, {}, "prompt is int"),
     ],
 )
 def test_bad_requests_are_refused_at_once(prompt, params, message):
@@ -401,7 +404,73 @@ def test_bad_requests_are_refused_at_once(prompt, params, message):
     )
 
 
+def test_sequences_of_other_kinds_are_prompts_too():
+    decoder = SpeculativeDecoder(TARGET, UNRELATED)
+    for prompt in (torch.tensor([5, 3]), np.array([5, 3]), (5, 3)):
+        output = decoder.generate(prompt, SamplingParams(max_tokens=4))
+        assert output.prompt_tokens == [5, 3] and output.tokens == greedy(TARGET, [5, 3], 4)
+    with pytest.raises(RequestError, match=r"params is \{\}"):
+        decoder.generate([1], {})
+
+
+def with_nan(token: int) -> Transformer:
+    broken = copy.deepcopy(TARGET)
+    broken.embedding.weight[token] = math.nan
+    return broken
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+@pytest.mark.parametrize("drafter", [LookupDrafter(), TARGET])
+def test_scores_that_are_no_numbers_are_an_error(temperature, drafter):
+    decoder = SpeculativeDecoder(with_nan(96), drafter)
+    params = SamplingParams(max_tokens=4, temperature=temperature, seed=1)
+    with pytest.raises(RequestError, match="not finite"):
+        decoder.generate([3, 96], params)
+
+
+class Always:
+    """A drafter that says one token again and again."""
+
+    def __init__(self, token: int):
+        self.token = token
+
+    def begin(self, capacity):
+        return self
+
+    def propose(self, ids, params, uniform):
+        return Draft([self.token] * len(uniform), None)
+
+    def keep(self, length):
+        pass
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_scores_that_nobody_needs_may_be_anything(temperature):
+    """Behind a wrong guess, or behind the end of the text."""
+    expected = EXPECTED[0]
+    token = next(t for t in range(97) if t not in expected and t not in PROMPTS[0])
+    params = {"temperature": temperature, "top_k": 1, "seed": 0}
+    decoder = SpeculativeDecoder(with_nan(token), Always(token))
+    output = decoder.generate(PROMPTS[0], SamplingParams(max_tokens=TOKENS, **params))
+    assert output.tokens == expected and output.counts.accepted == 0
+    end = expected[0]
+    assert end not in PROMPTS[0]
+    decoder = SpeculativeDecoder(with_nan(end), Always(end), end_token=end)
+    output = decoder.generate(PROMPTS[0], SamplingParams(max_tokens=TOKENS, **params))
+    assert output.tokens == [end] and output.finish == "stop"
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_draft_without_numbers_only_guesses_less(temperature):
+    params = SamplingParams(max_tokens=TOKENS, temperature=temperature, top_k=1, seed=0)
+    decoder = SpeculativeDecoder(TARGET, with_nan(PROMPTS[0][0]))
+    assert decoder.generate(PROMPTS[0], params).tokens == EXPECTED[0]
+
+
 def test_bad_decoders_are_refused():
+    for seed in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="seed is"):
+            SpeculativeDecoder(TARGET, UNRELATED, seed=seed)
     with pytest.raises(ValueError, match="draft has a vocabulary of 50; the target's is 97"):
         SpeculativeDecoder(TARGET, tiny.model(vocab=50))
     for count in (0, 1.5, True):
