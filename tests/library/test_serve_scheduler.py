@@ -391,5 +391,6 @@ def test_no_torch_needed():
     code = (
         "import sys; sys.modules['torch'] = None\n"
         "import helpers.serve.scheduler, helpers.serve.events, helpers.serve.detokenizer\n"
+        "import helpers.serve.checks, helpers.serve.stream\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -2,7 +2,10 @@
 
 A step asks the scheduler for work, runs the model once over all of it packed flat, samples one
 token for each request that is complete, and finishes those that are done. Everything else here is
-bookkeeping at the two ends: what may come in, and what goes out.
+bookkeeping at the two ends: what may come in (:mod:`helpers.serve.checks`), and what goes out.
+
+Speculative decoding is not part of it: :mod:`helpers.serve.speculative` serves one sequence, in a
+contiguous cache, and says why.
 
 Letters in shape comments: N tokens of the step, packed flat over requests; R rows that are sampled;
 C channels; V vocabulary.

@@ -21,7 +21,7 @@ prefix_hit ``blocks``, ``tokens``: what it found in the cache, the beginning of 
 allocate   ``blocks``: new ones, added to the end of its table
 share      ``parent``, ``blocks``: the whole table of another that it now holds too
 cow        ``source``, ``block``: its shared last block and the copy now in its place
-truncate   ``blocks``: taken from the end of its table; ``kept``: as below
+truncate   ``blocks``: taken from the end of its table; ``kept`` of them, as for free
 free       ``blocks``: its table; ``kept``: those that a later prompt may find
 evict      ``block``: one that was kept and is now used for something else
 ========== =============================================================================
