@@ -245,8 +245,8 @@ def test_shapes_by_arithmetic_are_those_of_the_module(make, qkv_bias):
 
 
 def test_what_is_no_file_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="no checkpoint 'targte'; allowed are target, draft, str"):
-        loading.load("targte")
+    with pytest.raises(ValueError, match="no checkpoint 'tarrget'; allowed are target, draft, str"):
+        loading.load("tarrget")
     with pytest.raises(ValueError, match="load_pretrained reads folders"):
         loading.load(str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"none.safetensors: there is no such file"):
