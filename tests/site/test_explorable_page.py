@@ -10,28 +10,6 @@ from library.explorable_samples import cache_fits, draft_length
 pytestmark = pytest.mark.browser
 
 KNOWN = {"cache-fits": cache_fits, "draft-length": draft_length}
-HEAD = '<!doctype html><html lang="en" data-theme="light"><meta charset="utf-8"><body>'
-
-
-@pytest.fixture
-def show(chromium):
-    """Show HTML in a fresh page with the network cut, and return it and its errors."""
-    contexts = []
-
-    def open_page(body, width=1280, **options):
-        context = chromium.browser.new_context(
-            viewport={"width": width, "height": 900}, offline=True, **options
-        )
-        contexts.append(context)
-        page = context.new_page()
-        errors = []
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.set_content(HEAD + body)
-        return page, errors
-
-    yield open_page
-    for context in contexts:
-        context.close()
 
 
 @pytest.mark.parametrize("width", [1280, 390])

@@ -1,7 +1,7 @@
 """Make the recorded runs anew: ``python -m helpers.bench.record [machine | engine]``.
 
-Run it on a quiet machine: close everything else first. Nothing is written until all is measured,
-and each file is replaced whole.
+Run it on a quiet machine: close everything else first. Nothing of a part is written until all
+of it is measured, and each file is replaced whole.
 """
 
 from __future__ import annotations
@@ -152,17 +152,16 @@ def main(arguments: list[str] | None = None) -> int:
     if load is not None and load > 0.3:
         print(f"Warning: the machine is {load:.0%} busy; recordings want a quiet one.")
     try:
-        records: dict[str, Any] = {}
-        for name, measure in PARTS.items():
-            if options.part in (None, name):
-                records |= measure(options.quick)
+        for part, measure in PARTS.items():
+            if options.part not in (None, part):
+                continue
+            records = measure(options.quick)
+            for name, record in () if options.dry_run else records.items():
+                write_json(FOLDER / f"{name}.json", record)
+                print(f"wrote {name}.json")
     except (RuntimeError, ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
-    if not options.dry_run:
-        for name, record in records.items():
-            write_json(FOLDER / f"{name}.json", record)
-            print(f"wrote {name}.json")
     print(f"{time.perf_counter() - start:.0f} s")
     return 0
 
