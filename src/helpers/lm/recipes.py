@@ -71,9 +71,9 @@ DRAFT = ModelConfig(
 )
 
 RECIPES = {
-    "target": Recipe(TARGET, text="corpus", steps=1600, windows=8, learning_rate=4e-3),
+    "target": Recipe(TARGET, text="corpus", steps=1000, windows=8, learning_rate=4e-3),
     "draft": Recipe(
-        DRAFT, text="corpus", steps=1500, windows=8, learning_rate=6e-3, teacher="target"
+        DRAFT, text="corpus", steps=1000, windows=8, learning_rate=6e-3, teacher="target"
     ),
     "stranger": Recipe(DRAFT, text="names", steps=300, windows=8, learning_rate=6e-3),
 }
