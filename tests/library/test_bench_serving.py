@@ -88,6 +88,19 @@ def test_every_contest_can_be_held():
         threads=1,
         model=model.config.to_dict(),
         contests=contests,
+        caches=serving.cache_memory(model),
     )
     assert serving.ServingRun.model_validate_json(run.model_dump_json()) == run
-    assert str(run).count("\n") == 3
+    assert str(run).count("\n") == 7
+
+
+def test_a_cache_weighs_what_the_formula_says():
+    model = tiny.model(dtype=torch.float32)
+    caches = serving.cache_memory(model)
+    assert [one.format for one in caches] == ["float32", "bfloat16", "int8", "int4"]
+    for one in caches:
+        assert one.predicted_bytes == one.allocated_bytes
+    # 16 rows of 128 tokens: keys and values, 2 layers, 2 heads of 8 numbers
+    assert [one.predicted_bytes for one in caches[:2]] == [
+        2 * 2 * 2 * 8 * 16 * 128 * width for width in (4, 2)
+    ]

@@ -7,6 +7,8 @@ Five contests (:mod:`helpers.bench.contest`) are held with one model:
 - continuous against static batching, on requests of very different lengths;
 - continuous batching against static batches that drop the rows that are done;
 - with the cache against without, where every token costs a pass over all before it.
+
+Beside them stands what the engine's cache should weigh by the formula, and what it does.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from helpers.bench.environment import Environment, current_environment
 from helpers.bench.storage import write_json
 
 COMMAND = "python -m helpers.bench.serving"
+
+#: formats of the cache that are weighed
+CACHE_FORMATS = ("float32", "bfloat16", "int8", "int4")
 
 
 # ---- the contests ------------------------------------------------------------------------------
@@ -258,6 +263,51 @@ def continuous_against_static(
 # ---- all of it ---------------------------------------------------------------------------------
 
 
+class CacheMemory(BaseModel):
+    """A paged cache as it lies in memory, beside the formula.
+
+    Attributes
+    ----------
+    format : str
+        How keys and values are stored.
+    blocks, block_size : int
+    predicted_bytes, allocated_bytes : int
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: str
+    blocks: int = Field(ge=1)
+    block_size: int = Field(ge=1)
+    predicted_bytes: int = Field(ge=1)
+    allocated_bytes: int = Field(ge=1)
+
+    def __str__(self) -> str:
+        return (
+            f"cache of {self.blocks} blocks of {self.block_size} in {self.format}:"
+            f" {self.predicted_bytes:,} bytes predicted, {self.allocated_bytes:,} allocated"
+        )
+
+
+def cache_memory(model: Any, formats: Sequence[str] = CACHE_FORMATS) -> tuple[CacheMemory, ...]:
+    """Build an engine for each format of the cache and weigh what it holds."""
+    from helpers.serve.engine import Engine
+
+    found = []
+    for name in formats:
+        cache = Engine(model, kv_dtype=name, packed=False).cache
+        found.append(
+            CacheMemory(
+                format=name,
+                blocks=cache.blocks,
+                block_size=cache.block_size,
+                predicted_bytes=cache.predicted_bytes,
+                allocated_bytes=cache.bytes,
+            )
+        )
+    return tuple(found)
+
+
 class ServingRun(BaseModel):
     """All contests of one run, with the model's sizes and the machine: what a recorded run holds.
 
@@ -272,6 +322,7 @@ class ServingRun(BaseModel):
     model : dict
         The model's sizes.
     contests : tuple of Contest
+    caches : tuple of CacheMemory
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -285,9 +336,10 @@ class ServingRun(BaseModel):
     threads: int = Field(ge=1)
     model: dict[str, Any]
     contests: tuple[Contest, ...]
+    caches: tuple[CacheMemory, ...]
 
     def __str__(self) -> str:
-        return "\n".join(str(one) for one in self.contests)
+        return "\n".join(str(one) for one in (*self.contests, *self.caches))
 
 
 def measure(
@@ -297,7 +349,7 @@ def measure(
     progress: Callable[[str], Any] | None = None,
     command: str = COMMAND,
 ) -> ServingRun:
-    """Hold all five contests with a model (a few minutes for ten million parameters on a CPU).
+    """Hold all five contests with a model, and weigh its cache (a few minutes for ten million parameters on a CPU).
 
     Parameters
     ----------
@@ -324,6 +376,10 @@ def measure(
         contests.append(hold())
         if progress is not None:
             progress(str(contests[-1]))
+    caches = cache_memory(model)
+    if progress is not None:
+        for one in caches:
+            progress(str(one))
     return ServingRun(
         environment=current_environment(),
         created=date.today(),
@@ -332,6 +388,7 @@ def measure(
         threads=torch.get_num_threads(),
         model=model.config.to_dict(),
         contests=tuple(contests),
+        caches=caches,
     )
 
 
