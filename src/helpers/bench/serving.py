@@ -349,7 +349,9 @@ def measure(
     progress: Callable[[str], Any] | None = None,
     command: str = COMMAND,
 ) -> ServingRun:
-    """Hold all five contests with a model, and weigh its cache (a few minutes for ten million parameters on a CPU).
+    """Hold all five contests with a model, and weigh its cache.
+
+    It takes a few minutes for ten million parameters on a CPU.
 
     Parameters
     ----------

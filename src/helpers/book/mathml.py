@@ -14,6 +14,20 @@ _PARTS = {"mfrac": 2, "msup": 2, "msub": 2, "msubsup": 3, "mroot": 2, "mover": 2
 #: a row around a single sign says nothing
 _ROW_OF_ONE = re.compile(r"<mrow>(<m([ion])(?: [^>]*)?>[^<]*</m\2>)</mrow>")
 
+#: a named function, perhaps with a base, and what stands right before and right behind it
+_FUNCTION = re.compile(
+    r"(?P<before></m[in]>)?"
+    r"(?P<name><msub><mi>log</mi>.*?</msub>|<mi>(?:ln|log|exp|max|min)</mi>)"
+    r"(?P<behind>(?=<m(?!o)))?"
+)
+_THIN = '<mspace width="0.167em"/>'
+
+
+def _thin_spaces(match: re.Match[str]) -> str:
+    """A function is set apart from what it is multiplied with, and from a bare argument."""
+    before = match["before"] + _THIN if match["before"] else ""
+    return before + match["name"] + (_THIN if match["behind"] is not None else "")
+
 
 def _fault(latex: str, element: str) -> str:
     """What is wrong with a formula that the converter accepted, or nothing."""
@@ -53,6 +67,13 @@ def to_mathml(latex: str, display: bool = False) -> str:
     --------
     >>> to_mathml(r"\frac{F}{B}").startswith('<math')
     True
+
+    A function's name does not run into its argument:
+
+    >>> 'ln</mi><mspace width="0.167em"/><mi>V' in to_mathml(r"\ln V")
+    True
+    >>> "mspace" in to_mathml(r"\max(a, b)")
+    False
     """
     # imported here: the notebooks that show no formula should not need the converter
     from latex2mathml.converter import convert
@@ -65,6 +86,7 @@ def to_mathml(latex: str, display: bool = False) -> str:
     if fault:
         raise ValueError(f"latex: {latex!r} {fault}")
     element = _ROW_OF_ONE.sub(r"\1", element).replace(' display="inline"', "")
+    element = _FUNCTION.sub(_thin_spaces, element)
     alt = html.escape(latex, quote=True)
     return element.replace("<math ", f'<math alttext="{alt}" ', 1).replace(
         ' xmlns="http://www.w3.org/1998/Math/MathML"', "", 1
