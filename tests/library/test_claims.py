@@ -148,6 +148,14 @@ def test_the_page_shows_every_claim_once_with_its_numbers():
     assert "327 FLOP/B" in html and "163.9 FLOP/B" in html
 
 
+def test_the_page_keeps_the_chapters_order_and_the_records_binary_units():
+    chapters = [outcome.claim.chapter for outcome in claims_page.ledger().outcomes]
+    assert chapters == sorted(chapters, key=["roofline", "kv-cache"].index)
+    html = claims_page.ledger("kv-cache")._repr_html_()
+    assert "As met 3.93 GiB, computed 7.852 GiB" in html
+    assert "As met 470,288 token, computed 470,288 token" in html
+
+
 def test_the_short_list_has_no_code():
     assert "<pre>" in claims_page.ledger("roofline")._repr_html_()
     assert "<pre>" not in claims_page.ledger("roofline", code=False)._repr_html_()
