@@ -11,6 +11,7 @@ from helpers import catalog, claims
 from helpers.book import claims_page
 from helpers.catalog.quantities import Quantity
 from helpers.claims import kv_cache, roofline
+from helpers.formulas.registry import CHAPTERS
 
 ALL = catalog.claims()
 
@@ -150,7 +151,7 @@ def test_the_page_shows_every_claim_once_with_its_numbers():
 
 def test_the_page_keeps_the_chapters_order_and_the_records_binary_units():
     chapters = [outcome.claim.chapter for outcome in claims_page.ledger().outcomes]
-    assert chapters == sorted(chapters, key=["roofline", "kv-cache"].index)
+    assert chapters == sorted(chapters, key=CHAPTERS.index)
     html = claims_page.ledger("kv-cache")._repr_html_()
     assert "As met 3.93 GiB, computed 7.852 GiB" in html
     assert "As met 470,288 token, computed 470,288 token" in html
