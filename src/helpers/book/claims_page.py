@@ -7,6 +7,7 @@ and its source code is printed below the claim.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -16,6 +17,7 @@ from helpers.book.style import tokens_css
 from helpers.book.tables import Cell, Column, Table
 from helpers.catalog.quantities import Quantity
 from helpers.catalog.records import Claim
+from helpers.formulas.registry import CHAPTERS
 
 #: a claim's kind, as the reader sees it
 VERDICTS: dict[str, str] = {
@@ -26,6 +28,7 @@ VERDICTS: dict[str, str] = {
     "unverifiable": "Unverified",
     "right": "Holds",
 }
+_BINARY = re.compile(r"[KMGTP]iB")
 _STYLE = (
     ".mb-claims{color:var(--mb-fg);font-size:15px;line-height:1.5}"
     ".mb-claims details{border-top:1px solid var(--mb-line);padding:6px 0}"
@@ -46,24 +49,54 @@ _STYLE = (
 )
 
 
-def shown(value: Quantity | None) -> str:
+def shown(value: Quantity | None, written: str | None = None) -> str:
     """A number of the ledger as text.
+
+    Parameters
+    ----------
+    value : Quantity, optional
+        The number.
+    written : str, optional
+        How the record writes it, or one like it: binary units and tokens are kept as they are.
 
     Examples
     --------
     >>> shown(Quantity(4.5e15, "FLOP/s")), shown(Quantity(491.667, "")), shown(None)
     ('4.5 PFLOP/s', '491.7', '')
+    >>> shown(Quantity(2**30, "B"), "3.93 GiB"), shown(Quantity(470288.0, "token"), "1 token")
+    ('1 GiB', '470,288 token')
     """
     if value is None:
         return ""
+    unit = (written or "").rpartition(" ")[2]
+    if unit == value.unit == "token":
+        return catalog.format_quantity(float(value), unit, 6, prefix="")
+    if _BINARY.match(unit):
+        return catalog.format_quantity(float(value), unit, 4)
     return catalog.format_quantity(float(value), value.unit, 4)
+
+
+def _met(outcome: claims.Outcome) -> str:
+    return shown(outcome.claimed, outcome.claim.claimed_value)
+
+
+def _computed(outcome: claims.Outcome) -> str:
+    return shown(outcome.computed, outcome.claim.corrected_value)
 
 
 def _chosen(chapter: str | None) -> tuple[claims.Outcome, ...]:
     outcomes = claims.run_all(chapter)
     if not outcomes:
         raise ValueError(f"chapter: {chapter!r} has no claim in the ledger")
-    return tuple(sorted(outcomes, key=lambda o: (o.claim.number or 0, o.claim.id)))
+    place = {name: number for number, name in enumerate(CHAPTERS)}
+    return tuple(
+        sorted(
+            outcomes,
+            key=lambda o: (
+                place.get(o.claim.chapter, len(place)), o.claim.number or 0, o.claim.id,
+            ),
+        )
+    )  # fmt: skip
 
 
 def table(chapter: str | None = None) -> Table:
@@ -87,8 +120,8 @@ def table(chapter: str | None = None) -> Table:
     rows = [
         [
             outcome.claim.id.replace("-", " "),
-            Cell(shown(outcome.claimed), _value(outcome.claimed)),
-            Cell(shown(outcome.computed), _value(outcome.computed)),
+            Cell(_met(outcome), _value(outcome.claimed)),
+            Cell(_computed(outcome), _value(outcome.computed)),
             VERDICTS[outcome.claim.kind],
             outcome.claim.chapter,
         ]
@@ -120,8 +153,8 @@ class Ledger:
 
     def __repr__(self) -> str:
         return "\n".join(
-            f"{o.claim.id}: {VERDICTS[o.claim.kind]}; as met {shown(o.claimed) or '-'},"
-            f" computed {shown(o.computed) or '-'}"
+            f"{o.claim.id}: {VERDICTS[o.claim.kind]}; as met {_met(o) or '-'},"
+            f" computed {_computed(o) or '-'}"
             for o in self.outcomes
         )
 
@@ -153,7 +186,7 @@ def ledger(chapter: str | None = None, *, code: bool = True) -> Ledger:
 
 def _entry(outcome: claims.Outcome, with_code: bool) -> str:
     claim = outcome.claim
-    met, found = (escape(shown(value)) for value in (outcome.claimed, outcome.computed))
+    met, found = escape(_met(outcome)), escape(_computed(outcome))
     numbers = f" <small>As met {met}, computed {found}.</small>" if met and found else ""
     pairs = [
         ("Where it is met", escape(claim.where_met)),
