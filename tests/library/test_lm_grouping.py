@@ -190,13 +190,16 @@ def test_the_copy_can_be_trained_further():
     assert not any(weight.requires_grad for weight in frozen.parameters())
 
 
-def test_means_are_rounded_once():
-    """In bfloat16, 256 + 1 is 256: a sum in it would lose the small ones."""
-    config = tiny.config(heads=4, kv_heads=4, head_dim=2)
-    rows = torch.tensor([0.0] * 8 + [256.0, 256, 1, 1, 1, 1, 1, 1] * 2, dtype=torch.bfloat16)
-    pooled = pool_rows(rows, config, 1)
-    assert pooled.dtype == torch.bfloat16
-    assert pooled.tolist() == [0.0] * 8 + [torch.tensor(259 / 4).bfloat16().item()] * 4
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_means_are_rounded_once(dtype):
+    config = tiny.config(heads=6, kv_heads=6, head_dim=2)
+    draw = torch.Generator().manual_seed(4)
+    rows = torch.randn(36, 50, generator=draw).to(dtype)
+    pooled = pool_rows(rows, config, 2)
+    assert pooled.dtype == dtype
+    assert torch.equal(pooled[:12], rows[:12])
+    if dtype != torch.float32:
+        assert torch.equal(pooled, pool_rows(rows.double(), config, 2).to(dtype))
 
 
 @pytest.mark.parametrize("kv_heads", [0, -1, True, 2.0, "2", None])

@@ -37,7 +37,7 @@ def pool_rows(rows: Tensor, config: ModelConfig, kv_heads: int) -> Tensor:
     Returns
     -------
     Tensor [(H + 2 kv_heads) D, ...]
-        In the dtype of ``rows``; the mean is taken in float32 or better.
+        In the dtype of ``rows``: torch adds up in float32 or better and rounds once.
 
     Examples
     --------
@@ -51,12 +51,11 @@ def pool_rows(rows: Tensor, config: ModelConfig, kv_heads: int) -> Tensor:
     [1.0, 1.0, 2.0, 2.0, 4.0, 4.0, 25.0, 25.0]
     """
     size, queries = config.head_dim, config.heads * config.head_dim
-    wide = rows[queries:].to(torch.promote_types(rows.dtype, torch.float32))
     # [2 Hkv D, ...] -> [2 kv_heads, Hkv / kv_heads, D, ...]: as kv_heads divides Hkv, no group
     # reaches from the keys into the values
-    groups = wide.unflatten(0, (2 * kv_heads, config.kv_heads // kv_heads, size))
+    groups = rows[queries:].unflatten(0, (2 * kv_heads, config.kv_heads // kv_heads, size))
     pooled = groups.mean(dim=1).flatten(0, 1)  # -> [2 kv_heads D, ...]
-    return torch.cat((rows[:queries], pooled.to(rows.dtype)))
+    return torch.cat((rows[:queries], pooled))
 
 
 def fewer_kv_heads(model: Transformer, kv_heads: int) -> Transformer:
