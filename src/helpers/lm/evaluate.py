@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from helpers.lm.model import Attend
     from helpers.lm.text import Document
     from helpers.lm.tokenizer import Tokenizer
 
@@ -62,6 +63,7 @@ def document_bits(
     end: int = 0,
     context: int | None = None,
     batch_tokens: int = 4096,
+    attend: Attend | None = None,
 ) -> np.ndarray:
     """Bits a model needs for each document, given as token ids.
 
@@ -78,6 +80,9 @@ def document_bits(
         Longest window, at most the model's own context, which is the default.
     batch_tokens : int
         About how many tokens to run at once.
+    attend : Attend, optional
+        What each token sees; all before it unless given. It gets a batch of windows, each from its
+        own beginning: :class:`helpers.lm.sliding.SlidingAttention` fits.
 
     Returns
     -------
@@ -129,7 +134,7 @@ def document_bits(
                     counts[row, window.counted - window.start : size] = True
                     targets.append(stream[window.counted + 1 : window.stop + 1])
                     owners += [number] * len(targets[-1])
-                hidden = model.hidden(tokens.to(model.device))  # [B, T, C]
+                hidden = model.hidden(tokens.to(model.device), attend=attend)  # [B, T, C]
                 # [B, T, C] -> [N, C]: logits of the counted predictions only
                 logits = model.logits(hidden[counts.to(model.device)])
                 logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
@@ -147,6 +152,7 @@ def bits_per_byte(
     tokenizer: Tokenizer,
     context: int | None = None,
     batch_tokens: int = 4096,
+    attend: Attend | None = None,
 ) -> float:
     """Bits a model needs per byte of UTF-8 text, over all documents together.
 
@@ -156,7 +162,7 @@ def bits_per_byte(
     documents : iterable of Document
         As ``corpus().held_out``.
     tokenizer : Tokenizer
-    context, batch_tokens : int
+    context, batch_tokens, attend
         As for `document_bits`.
 
     Returns
@@ -169,4 +175,5 @@ def bits_per_byte(
     if not length:
         raise ValueError("documents hold no text: nothing to measure")
     tokens = tokenizer.encode_many([document.text for document in documents])
-    return float(document_bits(model, tokens, tokenizer.end, context, batch_tokens).sum() / length)
+    bits = document_bits(model, tokens, tokenizer.end, context, batch_tokens, attend)
+    return float(bits.sum() / length)

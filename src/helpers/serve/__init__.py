@@ -4,7 +4,7 @@ Read it in this order; what is marked (no torch) is plain Python:
 
     request      what is asked for, where it stands, what comes back (no torch)
     checks       what may come in (no torch)
-    blocks       who owns which block of the cache (no torch)
+    blocks       who owns which block of the cache (no torch); waste: what that saves
     scheduler    who computes what in the next step (no torch)
     cache        keys and values, in one piece or in blocks; kv_format: how a row is stored
     attention    prefill, decoding and both in one pass, over the blocks
