@@ -192,6 +192,11 @@ class Story:
             found += joined
         return found
 
+    def kinds(self) -> dict[str, tuple[str, str]]:
+        """Of the kinds of span those that occur."""
+        kinds = {kind for _, _, kind in self.doing}
+        return {kind: look for kind, look in KINDS.items() if kind in kinds}
+
     # ---- what happens --------------------------------------------------------------------------
 
     def apply(self, events: Iterable[Event]) -> None:
@@ -217,6 +222,11 @@ class Story:
                     self.once_admitted.add(number)
                     self.written[number] = self.written[event["parent"]]
                     self.reached[number] = self.found[number] = self.written[number]
+
+    def tell(self, events: Iterable[Event]) -> None:
+        """Make the frames of a whole log."""
+        for step, of_step in groupby(events, key=lambda event: event["step"]):
+            self.step(step, list(of_step))
 
     def step(self, step: int, events: Sequence[Event]) -> None:
         """Make the frames of one engine step, and of what arrives after it."""

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterable, Mapping, Sequence, Set
-from itertools import groupby
 from typing import Any
 
 from helpers.book.figures.engine_story import (
-    KINDS,
     Arrival,
     Event,
     Story,
@@ -131,8 +129,7 @@ def request_frames(
     if texts and follow not in range(len(texts)):
         raise ValueError(f"follow: {follow!r} is no request; allowed are 0 to {len(texts) - 1}")
     story = _Story(texts, follow, blocks, block_size)
-    for step, of_step in groupby(events, key=lambda event: event["step"]):
-        story.step(step, list(of_step))
+    story.tell(events)
     length = story.state.step
     names = list(story.letters)
     panels = {
@@ -143,7 +140,7 @@ def request_frames(
         ),
         "lanes": Lanes(
             "Requests, over the engine's steps",
-            names=names, length=length, spans=story.spans(), kinds=_used(story),
+            names=names, length=length, spans=story.spans(), kinds=story.kinds(),
         ),
         "blocks": Blocks(
             f"The KV cache: {blocks} blocks of {block_size} tokens",
@@ -221,12 +218,6 @@ def _quoted(text: str) -> str:
     from helpers.book.replay.panels import shown
 
     return f"“{shown(text)}”"
-
-
-def _used(story: _Story) -> dict[str, tuple[str, str]]:
-    """Of the kinds of span those that occur."""
-    kinds = {kind for _, _, kind in story.doing}
-    return {kind: look for kind, look in KINDS.items() if kind in kinds}
 
 
 def _token_kinds(story: _Story) -> dict[str, str]:
