@@ -10,6 +10,7 @@ import pytest
 from helpers import catalog
 from helpers.book.explorable.compare import differences
 from helpers.book.figures import kv_cache as figures
+from helpers.book.picture import picture
 
 EXPLORABLES = (figures.cache_on_a_chip, figures.decode_step, figures.fetch_or_recompute)
 every = pytest.mark.parametrize("figure", EXPLORABLES, ids=lambda figure: figure.name)
@@ -197,3 +198,28 @@ def test_links_are_one_way():
     assert figures.PLACES["network, H100 (400 Gbit/s)"]["rate"] == 50e9
     ratio = figures.NVLINK_C2C / figures.PCIE_5
     assert ratio == pytest.approx(7, rel=0.03)  # as the source of the former says
+
+
+# --- smaller caches -----------------------------------------------------------------------------
+
+
+def test_seven_caches_by_hand():
+    sizes = [size for _, size in figures.smaller_caches_rows()]
+    assert sizes == [
+        2 * 80 * 64 * 128 * 2,
+        327_680,
+        2 * 80 * 8 * (128 + 2 * 2),  # a byte a value, and two scales of two bytes per head
+        2 * 80 * 8 * (64 + 2 * 2),
+        80 * (512 + 64) * 2,
+        2 * 80 * 128 * 2,
+        327_680 / 8,  # 4,096 of 32,768 tokens
+    ]
+
+
+def test_the_still_figure_is_the_same_every_time_and_described():
+    still = figures.smaller_caches
+    again = picture(still.alt, still.caption, still.heights)(still.function)
+    assert again.html == still.html
+    assert still.html.count("aria-label=") == 2 and "<figcaption>" in still.html
+    for words in ("2,621 (×8)", "169 (1/1.9)", "87 (1/3.8)", "92 (1/3.6)"):
+        assert still.html.count(words) == 2, words

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from matplotlib.ticker import MultipleLocator
+
 from helpers import catalog
 from helpers.book.explorable import choice, explorable, powers, values
 from helpers.book.figures.roofline import sixteen_bit_peak
+from helpers.book.picture import picture
 from helpers.book.style import INK
 from helpers.formulas import kv_cache as kv
 from helpers.formulas import roofline as rf
@@ -292,3 +295,68 @@ def fetch_or_recompute(ax, m, v):
         + where(equal < 1, "Fetching is faster at any length.", early)
         + where(chips > 1, links, "")
     )  # fmt: skip
+
+
+# --- smaller caches -----------------------------------------------------------------------------
+
+_SHAPE = catalog.model("llama-3.1-70b")
+#: the latent of DeepSeek-V3, given to the shape above
+_LATENT = catalog.model("deepseek-v3").mla
+CONTEXT, WINDOW = 32_768, 4096
+
+
+def smaller_caches_rows() -> tuple[tuple[str, float], ...]:
+    """Bytes per token of context that Llama 3.1 70B's shape keeps, were it built otherwise."""
+
+    def cached(kv_heads, bits=16):
+        return kv.kv_bytes_per_token(_SHAPE.layers, kv_heads, _SHAPE.head_dim, bits / 8)
+
+    own = _SHAPE.kv_heads
+    rank, rope = _LATENT.kv_lora_rank, _LATENT.qk_rope_head_dim
+    share = kv.cached_tokens(CONTEXT, WINDOW) / CONTEXT
+    return (
+        (f"MHA, {_SHAPE.heads} heads", cached(_SHAPE.heads)),
+        (f"GQA, {own} heads (as it is)", cached(own)),
+        ("GQA, int8", cached(own, bits_per_weight(8, 64, 16))),
+        ("GQA, int4", cached(own, bits_per_weight(4, 64, 16))),
+        (f"MLA, {rank} + {rope} values", kv.mla_kv_bytes_per_token(_SHAPE.layers, rank, rope, 2)),
+        ("MQA, 1 head", cached(1)),
+        (f"GQA, window of {WINDOW:,}", cached(own) * share),
+    )
+
+
+@picture(
+    "Seven bars, kilobytes of cache per token of context for the shape of Llama 3.1 70B: "
+    "multi-head attention, eight times as long as the next; grouped-query attention as the model "
+    "has it; the same with int8 and with int4 values; latent attention; multi-query attention; "
+    "and grouped-query attention with a window, the last two an eighth as long.",
+    "One shape, seven caches: Llama 3.1 70B as it is, and what it would keep had it been built "
+    "or stored otherwise. *Behind each size stands its ratio to the cache it has.* Latent "
+    "attention is given DeepSeek-V3's sizes; int8 and int4 have a 16-bit scale for each 64 values; "
+    "the window is counted at a context of 32,768 tokens. What each costs in quality the bars do "
+    "not say.",
+    heights=(330, 330),
+)
+def smaller_caches(ax, m):
+    rows = smaller_caches_rows()
+    now = rows[1][1]
+    ax.set(xlim=(0, 3400 if m.wide else 5200), ylim=(len(rows) - 0.4, -0.6))
+    ax.set(xlabel="kB per token of context")
+    ax.set_yticks(range(len(rows)), [name if m.wide else _short(name) for name, _ in rows])
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.xaxis.set_major_locator(MultipleLocator(1000 if m.wide else 2000))
+    ax.grid(axis="y", visible=False)
+    for place, (_, size) in enumerate(rows):
+        color, weight = (INK["c2"], "bold") if place == 1 else (INK["c1"], "normal")
+        ax.barh(place, size / 1e3, 0.62, color=color)
+        times = "" if size == now else f" (×{size / now:.2g})"
+        times = f" (1/{now / size:.2g})" if size < now else times
+        words = f"{size / 1e3:,.0f}{times}"
+        ax.annotate(
+            words, (size / 1e3, place), (5, 0), textcoords="offset points", va="center",
+            weight=weight,
+        )  # fmt: skip
+
+
+def _short(name):
+    return name.split(" (")[0].replace(" of ", " ").replace(" values", "")
