@@ -71,6 +71,19 @@ def test_a_request_on_its_way_through_the_engine(show):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_blocks_shared_copied_and_given_up(show):
+    import tiny
+    from helpers.book.figures.kv_blocks import blocks_replay
+
+    made = blocks_replay(tiny.model())
+    page, errors = show(made.html, 390)
+    report = drive_replays(page, {made.name: made})
+    assert not report.faults, "\n".join(report.faults[:20])
+    assert not errors
+    assert report.frames[made.name] >= sum(map(len, made.runs.values()))
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
 def test_the_same_name_twice_is_found(show):
     page, _ = show(all_panels.html + all_panels.html)
     assert "twice" in drive_replays(page).faults[0]
