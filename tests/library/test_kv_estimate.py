@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from fractions import Fraction
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import catalog
-from helpers.formulas.kv_element import ELEMENTS, KVElement
+from helpers.formulas import transformer
+from helpers.formulas.checks import check_bytes, check_whole
+from helpers.formulas.kv_element import ELEMENTS, KVElement, kv_element
 from helpers.formulas.kv_estimate import CacheEstimate
 from helpers.formulas.kv_layer import LayerCache
 from helpers.formulas.kv_layout import CacheLayout, layout_of
+from helpers.formulas.kv_startup import StartupLog, StartupPrediction, read_startup_log
 
 GIB = 2**30
 #: bytes per token, context, bytes at full context: typed from the published shapes, 2-byte values
@@ -134,8 +140,12 @@ def test_all_ranks_together(estimate, length):
 # --- published models --------------------------------------------------------------------------
 
 
-def test_the_table_names_every_model():
-    assert set(PUBLISHED) == {model.id for model in catalog.models()}
+@pytest.mark.parametrize("model", catalog.models(), ids=lambda model: model.id)
+def test_every_model_of_the_catalog_is_served(model):
+    estimate = CacheEstimate(model)
+    assert estimate.bytes_per_token == model.kv_per_token == transformer.kv_bytes_per_token(model)
+    kept = min(model.context, model.window or model.context)
+    assert estimate.sequence_bytes(model.context) == kept * model.kv_per_token
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -230,3 +240,380 @@ def test_tensor_parallel_by_hand():
     assert (sixteen.bytes_per_token, sixteen.copies) == (655_360, 2)
     eight = CacheEstimate(deepseek, tensor_parallel=8)
     assert (eight.rank_bytes_per_token, eight.copies) == (70_272, 8)
+
+
+# --- what fits ---------------------------------------------------------------------------------
+
+
+@given(estimate=estimates(), tokens=st.integers(1, 12), free=st.integers(0, 5_000))
+def test_sequences_fill_the_memory_and_no_more(estimate, tokens, free):
+    fit = estimate.sequences_that_fit(free, tokens)
+    assert estimate.rank_batch_bytes([tokens] * fit) <= free
+    assert estimate.rank_batch_bytes([tokens] * (fit + 1)) > free
+
+
+@given(estimate=estimates(), free=st.integers(0, 5_000))
+def test_the_longest_sequence_is_found(estimate, free):
+    longest = estimate.tokens_that_fit(free)
+    windows = [layer.window for layer in estimate.layout.kinds()]
+    if longest == math.inf:
+        assert None not in windows
+        assert estimate.rank_sequence_bytes(10**6) <= free
+    else:
+        assert longest % estimate.block_size == 0
+        assert estimate.rank_sequence_bytes(longest) <= free
+        assert estimate.rank_sequence_bytes(longest + 1) > free
+
+
+@given(estimate=estimates(), free=st.fractions(0, 5_000))
+def test_part_of_a_byte_holds_nothing(estimate, free):
+    whole = math.floor(free)
+    assert estimate.sequences_that_fit(free, 3) == estimate.sequences_that_fit(whole, 3)
+    assert estimate.tokens_that_fit(free) == estimate.tokens_that_fit(whole)
+
+
+@given(sequences=st.integers(1, 10**6), tokens=st.integers(1, 10**6), short=st.integers(0, 1))
+def test_a_byte_too_few_is_noticed_at_any_size(sequences, tokens, short):
+    # terabytes and more, where a float would round the missing byte away
+    estimate = CacheEstimate(catalog.model("llama-3.1-405b"), block_size=16)
+    free = sequences * estimate.rank_sequence_bytes(tokens) - short
+    assert estimate.sequences_that_fit(free, tokens) == sequences - short
+
+
+def test_free_memory_may_come_from_the_catalog():
+    estimate = CacheEstimate(catalog.model("llama-3.1-8b"))
+    h100 = catalog.chip("h100-sxm").capacity
+    assert estimate.sequences_that_fit(h100, 8192) == 74  # 80 decimal GB over 1 GiB each
+    assert estimate.tokens_that_fit(h100) == 610_351
+
+
+@given(estimate=estimates(), lengths=st.lists(st.integers(0, 12), max_size=4))
+def test_a_batch_is_its_sequences(estimate, lengths):
+    alone = [estimate.sequence_bytes(tokens) for tokens in lengths]
+    assert estimate.batch_bytes(lengths) == sum(alone)
+    assert estimate.batch_bytes(iter(np.array(lengths, dtype=int))) == sum(alone)
+
+
+# --- formats -----------------------------------------------------------------------------------
+
+BITS = {  # per element of a row of 64 and of 128, scales included
+    "fp64": (64, 64),
+    "fp32": (32, 32),
+    "bf16": (16, 16),
+    "fp16": (16, 16),
+    "fp8": (8, 8),
+    "int8": (8.25, 8.125),
+    "int4": (4.25, 4.125),
+    "nvfp4": (4.5, 4.5),
+    "mxfp4": (4.25, 4.25),
+}
+
+
+def test_bits_of_every_format():
+    assert {
+        name: (element.bits_per_element(64), element.bits_per_element(128))
+        for name, element in ELEMENTS.items()
+    } == BITS
+
+
+@pytest.mark.parametrize("name", ["float64", "float32", "bfloat16", "float16", "int8", "int4"])
+@pytest.mark.parametrize("head_dim", [32, 48, 96, 128])
+def test_formats_are_those_of_the_books_own_cache(name, head_dim):
+    torch = pytest.importorskip("torch")
+    from helpers.serve.kv_format import kv_format
+
+    parts = kv_format(name).encode(torch.zeros(1, head_dim))
+    stored = sum(part.numel() * part.itemsize for part in parts)
+    assert kv_element(name).bytes_per_element(head_dim) * head_dim == stored
+
+
+def test_a_layer_of_two_sizes_of_rows_has_two_shares_of_scales():
+    layer = LayerCache(4, 2, 192, value_head_dim=128)
+    # two heads, each a key and a value of a byte a number, each row with two bytes of scale
+    assert layer.bytes_per_token(ELEMENTS["int8"]) == 2 * (192 + 2 + 128 + 2)
+
+
+# --- a server's log ----------------------------------------------------------------------------
+
+LOGS = {  # model, ranks, GiB, tokens, concurrency, whole requests of 8,192 tokens
+    "Mistral 7B": ("mistral-7b-v0.3", 1, "57.41", 470_288, 57.408, 57),
+    "Llama 3.1 8B": ("llama-3.1-8b", 1, "55.20", 452_192, 55.199, 55),
+    "Llama 3.3 70B on two": ("llama-3.3-70b", 2, "3.93", 25_728, 3.141, 3),
+}
+
+
+@pytest.mark.parametrize("case", LOGS)
+def test_printed_counts_lie_within_the_rounding(case):
+    name, ranks, gib, tokens, ratio, requests = LOGS[case]
+    estimate = CacheEstimate(catalog.model(name), block_size=16, tensor_parallel=ranks)
+    predicted = StartupPrediction(estimate, gib, request_tokens=8192)
+    assert tokens in predicted.tokens
+    assert predicted.concurrency(tokens) == pytest.approx(ratio, abs=5e-4)
+    assert int(predicted.concurrency(tokens)) == requests
+    assert estimate.sequences_that_fit(tokens * estimate.rank_bytes_per_token, 8192) == requests
+    # the interval is no wider than a hundredth of a GiB and the blocks at its two ends
+    assert len(predicted.tokens) <= 0.01 * GIB / (16 * estimate.rank_bytes_per_token) + 2
+    # nor is it what another reading of the log would give
+    for other in (
+        CacheEstimate(estimate.layout, "fp8", 16, ranks),
+        CacheEstimate(estimate.layout, "bf16", 16, 2 * ranks),
+    ):
+        assert tokens not in StartupPrediction(other, gib, 8192).tokens
+
+
+def test_the_cache_of_one_gpu_of_two_is_not_that_of_both():
+    alone = CacheEstimate(catalog.model("llama-3.3-70b"), block_size=16)
+    assert 25_728 not in StartupPrediction(alone, "3.93", 8192).tokens
+    assert 25_728 in StartupPrediction(alone, "7.86", 8192).tokens
+
+
+@given(
+    estimate=estimates(), free=st.integers(GIB // 100, 4 * GIB), blocks=st.integers(1_000, 9_999)
+)
+def test_whatever_the_memory_the_server_is_predicted(estimate, free, blocks):
+    found = [layer and replace(layer, window=None) for layer in estimate.layout.layers]
+    estimate = replace(estimate, layout=by_hand(*found))
+    # the server: whole blocks of all layers, and the memory with two decimals
+    block_bytes = estimate.rank_bytes_per_token * estimate.block_size
+    count = free // block_bytes * estimate.block_size
+    request = blocks * estimate.block_size
+    predicted = StartupPrediction(estimate, f"{free / GIB:.2f}", request)
+    assert count in predicted.tokens
+    log = StartupLog(f"{free / GIB:.2f}", count, request, f"{count / request:.2f}")
+    assert all(within for *_, within in predicted.compare(log))
+    low, high = predicted.available_bytes
+    assert low <= free <= high
+    # and the interval is as narrow as it can be
+    assert f"{low / GIB:.2f}" == f"{high / GIB:.2f}" == f"{free / GIB:.2f}"
+    assert f"{(low - 1) / GIB:.2f}" != f"{low / GIB:.2f}"
+    assert f"{(high + 1) / GIB:.2f}" != f"{high / GIB:.2f}"
+
+
+@pytest.mark.parametrize("eighths", [1, 3, 5, 7])
+@pytest.mark.parametrize("gib", [0, 1, 57])
+def test_ties_of_the_rounding_belong_to_one_side(gib, eighths):
+    tie = gib * GIB + eighths * GIB // 8  # such as 57.125 GiB, printed as 57.12
+    estimate = CacheEstimate(by_hand(LayerCache(1, 1, 1)), "fp8")
+    printed = f"{tie / GIB:.2f}"
+    sides = {printed, f"{(tie - 1) / GIB:.2f}", f"{(tie + 1) / GIB:.2f}"}
+    assert len(sides) == 2
+    for side in sides:
+        low, high = StartupPrediction(estimate, side, 1).available_bytes
+        assert (low <= tie <= high) == (side == printed)
+
+
+COMBINED = """
+(EngineCore) INFO 01-01 [gpu_worker.py] Available KV cache memory: 3.94 GiB
+(EngineCore) INFO 01-01 [gpu_worker.py] Available KV cache memory: 3.93 GiB
+(EngineCore) INFO 01-01 GPU KV cache size: 25,728 tokens, Maximum concurrency for 8,192 tokens \
+per request: 3.14x
+"""
+APART = """
+INFO Available KV cache memory: 57.41 GiB
+INFO GPU KV cache size: 470,288 tokens
+INFO Maximum concurrency for 8,192 tokens per request: 57.41x
+"""
+
+
+def test_logs_are_read():
+    assert read_startup_log(APART) == StartupLog("57.41", 470_288, 8_192, "57.41")
+    # two ranks: the smaller memory decides
+    assert read_startup_log(COMBINED) == StartupLog("3.93", 25_728, 8_192, "3.14")
+
+
+def test_a_log_that_does_not_fit_is_told():
+    mistral = CacheEstimate(catalog.model("mistral-7b-v0.3"), block_size=16)
+    predicted = StartupPrediction(mistral, 57.41, 8192)
+    assert [row[-1] for row in predicted.compare(read_startup_log(APART))] == [True, True]
+    for tokens, ratio, expected in [
+        (470_352, "57.42", [False, False]),  # a block too many
+        (470_240, "57.40", [False, True]),  # a block too few
+        (470_289, "57.41", [False, True]),  # no whole block
+        (470_288, "114.82", [True, False]),
+    ]:
+        log = StartupLog("57.41", tokens, 8192, ratio)
+        assert [row[-1] for row in predicted.compare(log)] == expected
+
+
+WEIGHTS = {"mistral-7b-v0.3": 13.51, "llama-3.1-8b": 14.99}  # GiB, as a server printed them
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+def test_weights_in_gib(name):
+    gib = 2 * transformer.parameters(catalog.model(name)) / GIB
+    assert gib == pytest.approx(WEIGHTS[name], rel=0.0025)
+    assert gib < WEIGHTS[name], "the server's buffers come on top"
+
+
+# --- to read -----------------------------------------------------------------------------------
+
+
+def test_a_summary_names_gib_and_ranks():
+    text = CacheEstimate(catalog.model("deepseek-v3"), "fp8", 64, 8).summary(131_072)
+    assert text.splitlines() == [
+        "DeepSeek-V3: 61 x MLA 512 + 64",
+        "fp8, blocks of 64 tokens, 8 ranks",
+        "per token: 281,088 B = 274.5 KiB",
+        "at 131,072 tokens: 36,842,766,336 B = 34.3125 GiB (36.8428 GB)",
+        "on each rank: 4,605,345,792 B = 4.28906 GiB; the cache stands 8 times",
+    ]
+    assert str(CacheEstimate(catalog.model("gpt2"))) == "GPT-2 (124M) in bf16: 36 KiB per token"
+
+
+# --- bad input ---------------------------------------------------------------------------------
+
+LLAMA = catalog.model("llama-3.1-8b")
+BAD_WHOLE = [0, -1, 1.5, True, "8", None, math.nan, math.inf, LLAMA.kv_per_token]
+
+
+@pytest.mark.parametrize("value", BAD_WHOLE)
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("heads", lambda x: LayerCache(x, 1, 8)),
+        ("head_dim", lambda x: LayerCache(8, 8, x)),
+        ("kv_heads", lambda x: LayerCache(8, x, 8)),
+        ("rope_dim", lambda x: LayerCache(8, kv_rank=8, rope_dim=x)),
+        ("block_size", lambda x: CacheEstimate(LLAMA, block_size=x)),
+        ("tensor_parallel", lambda x: CacheEstimate(LLAMA, tensor_parallel=x)),
+        ("bits", lambda x: KVElement("odd", x)),
+        ("tokens", lambda x: CacheEstimate(LLAMA).sequences_that_fit(GIB, x)),
+        ("request_tokens", lambda x: StartupPrediction(CacheEstimate(LLAMA), "1.00", x)),
+        ("row", lambda x: ELEMENTS["bf16"].bits_per_element(x)),
+    ],
+)
+def test_a_number_that_is_not_whole_is_named(name, call, value):
+    with pytest.raises(ValueError, match=rf"^{name}: .*; allowed is a whole number of at least 1$"):
+        call(value)
+
+
+@pytest.mark.parametrize("value", [v for v in BAD_WHOLE if v is not None])
+@pytest.mark.parametrize(
+    ("name", "call"),
+    [
+        ("window", lambda x: LayerCache(8, 8, 8, window=x)),
+        ("value_head_dim", lambda x: LayerCache(8, 8, 8, value_head_dim=x)),
+        ("group", lambda x: KVElement("odd", 4, 8, group=x)),
+    ],
+)
+def test_an_optional_number_that_is_not_whole_is_named(name, call, value):
+    with pytest.raises(ValueError, match=rf"^{name}: .*; allowed is a whole number of at least 1$"):
+        call(value)
+
+
+@pytest.mark.parametrize("value", [-1, True, "1", None, math.nan, math.inf, LLAMA.kv_per_token])
+def test_memory_that_is_none_is_named(value):
+    estimate = CacheEstimate(LLAMA)
+    for call in (estimate.tokens_that_fit, lambda x: estimate.sequences_that_fit(x, 8)):
+        with pytest.raises(ValueError, match=r"^rank_free_bytes: .*; allowed is a number of bytes"):
+            call(value)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LayerCache(32, 33, 8), "kv_heads: 33; allowed is a divisor of the 32 query heads"),
+        (lambda: LayerCache(32, 5, 8), "kv_heads: 5; allowed is a divisor"),
+        (lambda: LayerCache(32, kv_rank=-5, rope_dim=4), "kv_rank: -5; allowed"),
+        (lambda: LayerCache(32, kv_rank=5), "rope_dim: None; allowed is a whole number"),
+        (lambda: LayerCache(32, 8, 8, kv_rank=5, rope_dim=4), "kv_heads: 8; allowed is None with"),
+        (lambda: LayerCache(32, head_dim=8, rope_dim=4), "head_dim: 8; allowed is None with"),
+        (lambda: LayerCache(32, kv_rank=5, rope_dim=4, value_head_dim=2), "value_head_dim: 2; all"),
+        (lambda: CacheLayout("x", LayerCache(8, 8, 8)), "layers: LayerCache.*; allowed is a seq"),
+        (lambda: CacheLayout("x", "abc"), "layers: 'abc'; allowed is a sequence"),
+        (lambda: CacheLayout("x", 3), "layers: 3; allowed is a sequence"),
+        (
+            lambda: by_hand(LayerCache(8, 8, 8), 7),
+            r"layers\[1\]: 7; allowed is a LayerCache or None",
+        ),
+        (lambda: by_hand(None, None), "layers: none of 2 caches anything"),
+        (lambda: by_hand(), "layers: none of 0 caches anything"),
+        (lambda: layout_of("gpt2"), r"model: 'gpt2' .*write catalog.model\('gpt2'\)"),
+        (lambda: layout_of(LLAMA, windowed=1), "windowed: 1; allowed is True or False"),
+        (lambda: layout_of(LLAMA, decompressed="no"), "decompressed: 'no'; allowed"),
+        (lambda: layout_of(LLAMA, decompressed=True), "decompressed: True; allowed with MLA only"),
+        (lambda: CacheEstimate("gpt2"), r"model: 'gpt2' .*write catalog.model\('gpt2'\)"),
+        (lambda: CacheEstimate(LLAMA, "fp9"), "element: 'fp9'; allowed is one of .*mean fp8"),
+        (lambda: CacheEstimate(LLAMA, 16), "element: 16; allowed is one of"),
+        (lambda: CacheEstimate(LLAMA, None), "element: None; allowed is one of"),
+        (
+            lambda: CacheEstimate(LLAMA, tensor_parallel=3),
+            "tensor_parallel: 3; allowed is a divisor of the 32 query heads",
+        ),
+        (
+            lambda: CacheEstimate(catalog.model("qwen2.5-0.5b"), tensor_parallel=7),
+            "tensor_parallel: 7; allowed is a divisor or a multiple of the 2 KV heads",
+        ),
+        (
+            lambda: CacheEstimate(by_hand(LayerCache(6, 6, 24)), "nvfp4"),
+            "row: 24 elements; allowed is a multiple of 16",
+        ),
+        (
+            lambda: CacheEstimate(by_hand(LayerCache(6, 6, 5)), "int4"),
+            "row: 5 elements of int4 take 36 bits; allowed are rows that fill whole bytes",
+        ),
+        (lambda: KVElement("odd", 4, scale_bits=-1), "scale_bits: -1; allowed is .* at least 0"),
+        (lambda: KVElement("odd", 4, group=8), "group: 8; allowed is None without scales"),
+        (lambda: CacheEstimate(LLAMA).sequence_bytes(-1), "tokens: -1; allowed is .* at least 0"),
+        (lambda: CacheEstimate(LLAMA).batch_bytes(5), "lengths: 5; allowed is a sequence"),
+        (lambda: CacheEstimate(LLAMA).batch_bytes("55"), "lengths: '55'; allowed is a sequence"),
+        (lambda: CacheEstimate(LLAMA).batch_bytes([5, 0.5]), r"lengths\[1\]: 0.5; allowed"),
+        (lambda: StartupPrediction(LLAMA, "1.00", 16), "estimate: .*; allowed is a CacheEstimate"),
+        (
+            lambda: StartupPrediction(CacheEstimate(catalog.model("mistral-7b-v0.1")), "1.00", 16),
+            "estimate: a layer of Mistral 7B v0.1 has a window of 4,096 tokens; allowed",
+        ),
+        (
+            lambda: StartupPrediction(CacheEstimate(LLAMA, block_size=16), "1.00", 1000),
+            "request_tokens: 1000; allowed is a multiple of the 16 tokens of a block",
+        ),
+        (
+            lambda: StartupPrediction(CacheEstimate(LLAMA, block_size=16), "1.00", 32).concurrency(
+                8
+            ),
+            "tokens: 8; allowed is a multiple of the 16 tokens",
+        ),
+        (
+            lambda: StartupPrediction(CacheEstimate(LLAMA), "1.00", 16).compare("log"),
+            "log: 'log'; allowed is a StartupLog",
+        ),
+        (
+            lambda: StartupPrediction(CacheEstimate(LLAMA), "1.00", 16).compare(
+                StartupLog("1.01", 16, 16, "1.00")
+            ),
+            "log: has available_gib 1.01; allowed is 1.00",
+        ),
+        (lambda: read_startup_log(5), "text: 5; allowed is the text of a log"),
+        (
+            lambda: read_startup_log("Available KV cache memory: 57.41 GiB"),
+            "text: no line like .GPU",
+        ),
+        (
+            lambda: read_startup_log(APART + APART.replace("470,288", "470,272")),
+            "text: tokens stands there as 470272, 470288; allowed is the log of one server",
+        ),
+    ],
+)
+def test_bad_input_is_named(call, message):
+    with pytest.raises((TypeError, ValueError), match=f"^{message}"):
+        call()
+
+
+@pytest.mark.parametrize(
+    "value", ["57.411", 57.411, "57.41 GiB", "", "nan", "inf", "1e30", 0, -1, True, None, 1_000_000]
+)
+def test_gib_that_no_server_prints_are_named(value):
+    with pytest.raises(
+        ValueError, match=r"^available_gib: .*; allowed is a number above 0 and below"
+    ):
+        StartupPrediction(CacheEstimate(LLAMA), value, 16)
+
+
+def test_whole_numbers_of_other_types_are_taken():
+    plain = CacheEstimate(LLAMA, block_size=16)
+    for sixteen in (16.0, np.int64(16), np.float32(16), Fraction(16)):
+        assert CacheEstimate(LLAMA, block_size=sixteen) == plain
+        assert plain.sequence_bytes(sixteen) == plain.sequence_bytes(16)
+        assert type(check_whole("n", sixteen)) is int
+    assert check_bytes("n", 0.5) == Fraction(1, 2)
+    assert StartupPrediction(plain, 57.5, 16) == StartupPrediction(plain, "57.50", 16)

@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
+from helpers.catalog import Model
 from helpers.catalog.quantities import format_quantity
 
 from .checks import check_bytes, check_whole
 from .kv_cache import kv_blocks, paged_kv_cache_bytes, sequences_that_fit
 from .kv_element import KVElement, kv_element
+from .kv_layer import LayerCache
 from .kv_layout import CacheLayout, layout_of
 
-__all__ = ["CacheEstimate"]
+__all__ = ["CacheEstimate", "CacheLayout", "KVElement", "LayerCache", "layout_of"]
 
 
 @dataclass(frozen=True)
@@ -63,8 +65,8 @@ class CacheEstimate:
     16
     """
 
-    layout: CacheLayout
-    element: KVElement = "bf16"
+    layout: CacheLayout | Model
+    element: KVElement | str = "bf16"
     block_size: int = 1
     tensor_parallel: int = 1
 
@@ -91,7 +93,14 @@ class CacheEstimate:
 
     @property
     def copies(self) -> Fraction:
-        """How often the cache stands on the ranks, on average: 1 if it is only divided."""
+        """How often the cache stands on the ranks, on average: 1 if it is only divided.
+
+        Examples
+        --------
+        >>> from helpers import catalog
+        >>> print(CacheEstimate(catalog.model("llama-3.1-8b"), tensor_parallel=32).copies)
+        4
+        """
         alone = sum(
             layer.bytes_per_token(self.element, layers=count)
             for layer, count in self.layout.kinds().items()
@@ -101,7 +110,14 @@ class CacheEstimate:
     # --- sequences -----------------------------------------------------------------------------
 
     def rank_sequence_bytes(self, tokens: int) -> int:
-        """Bytes of one sequence on each rank, in whole blocks."""
+        """Bytes of one sequence on each rank, in whole blocks.
+
+        Examples
+        --------
+        >>> from helpers import catalog
+        >>> CacheEstimate(catalog.model("gpt2"), block_size=16).rank_sequence_bytes(17) // 36_864
+        32
+        """
         tokens = check_whole("tokens", tokens, 0)
         total = 0
         for layer, size in self._kinds():
@@ -249,7 +265,7 @@ class CacheEstimate:
             f" {_binary(self.bytes_per_token, 'KiB')} per token"
         )
 
-    def _kinds(self) -> list[tuple[Any, int]]:
+    def _kinds(self) -> list[tuple[LayerCache, int]]:
         """Each kind of layer with the bytes that a token adds to all of them on a rank."""
         return [
             (layer, layer.bytes_per_token(self.element, self.tensor_parallel, count))
