@@ -265,6 +265,23 @@ def test_the_longest_sequence_is_found(estimate, free):
         assert estimate.rank_sequence_bytes(longest + 1) > free
 
 
+@given(estimate=estimates(), tokens=st.integers(1, 12))
+def test_memory_made_to_measure(estimate, tokens):
+    need = estimate.rank_sequence_bytes(tokens)
+    assert estimate.tokens_that_fit(need) >= tokens
+    windows = [layer.window for layer in estimate.layout.kinds()]
+    if None not in windows and tokens >= max(windows):
+        assert estimate.tokens_that_fit(need) == math.inf
+    elif estimate.rank_sequence_bytes(tokens - 1) < need:  # the first token of a block
+        assert estimate.tokens_that_fit(need - 1) == tokens - 1
+
+
+def test_one_token_more_is_noticed_at_any_length():
+    estimate = CacheEstimate(by_hand(LayerCache(1, 1, 1)), "fp8", block_size=3)
+    assert estimate.sequence_bytes(3 * 2**60) == 6 * 2**60
+    assert estimate.sequence_bytes(3 * 2**60 + 1) == 6 * 2**60 + 6
+
+
 @given(estimate=estimates(), free=st.fractions(0, 5_000))
 def test_part_of_a_byte_holds_nothing(estimate, free):
     whole = math.floor(free)
@@ -383,6 +400,8 @@ def test_whatever_the_memory_the_server_is_predicted(estimate, free, blocks):
     assert all(within for *_, within in predicted.compare(log))
     low, high = predicted.available_bytes
     assert low <= free <= high
+    ends = [end // block_bytes * estimate.block_size for end in (low, high)]
+    assert ends == [predicted.tokens[0], predicted.tokens[-1]]
     # and the interval is as narrow as it can be
     assert f"{low / GIB:.2f}" == f"{high / GIB:.2f}" == f"{free / GIB:.2f}"
     assert f"{(low - 1) / GIB:.2f}" != f"{low / GIB:.2f}"
