@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -38,6 +39,14 @@ def test_numbers_go_to_math_and_arrays_to_numpy(name):
         assert np.array_equal(operation(np.array([x, 1.0])), array(np.array([x, 1.0])))
 
     check()
+
+
+@given(st.integers(-(10**40), 10**40), st.integers(1, 10**20))
+def test_fractions_are_rounded_exactly(numerator, denominator):
+    x = Fraction(numerator, denominator)
+    assert ops.floor(x) == numerator // denominator
+    assert ops.ceil(x) == -(-numerator // denominator)
+    assert ops.ceil(numerator) == ops.floor(numerator) == numerator
 
 
 @given(st.lists(finite, min_size=2, max_size=5))

@@ -7,6 +7,8 @@ the formulas; :func:`all_formulas` lists them, :func:`get` finds one by name.
 from . import (
     economics,
     kv_cache,
+    kv_estimate,
+    kv_startup,
     model_size,
     network,
     quantization,
@@ -24,6 +26,8 @@ __all__ = [
     "formula",
     "get",
     "kv_cache",
+    "kv_estimate",
+    "kv_startup",
     "latex_of",
     "model_size",
     "network",

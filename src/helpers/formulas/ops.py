@@ -165,7 +165,7 @@ def ceil(x: Any) -> Any:
     >>> ceil(7 / 2)
     4
     """
-    return _one_argument("ceil", x, math.ceil, np.ceil, "any finite number", np.isfinite)
+    return _one_argument("ceil", x, math.ceil, np.ceil, "any finite number", _finite)
 
 
 def floor(x: Any) -> Any:
@@ -176,7 +176,7 @@ def floor(x: Any) -> Any:
     >>> floor(7 / 2)
     3
     """
-    return _one_argument("floor", x, math.floor, np.floor, "any finite number", np.isfinite)
+    return _one_argument("floor", x, math.floor, np.floor, "any finite number", _finite)
 
 
 def absolute(x: Any) -> Any:
@@ -313,6 +313,11 @@ def total(values: Any) -> Any:
 
 def _anything(x: Any) -> bool:
     return True
+
+
+def _finite(x: Any) -> Any:
+    # numpy knows neither fractions nor whole numbers beyond 64 bits; math rounds both exactly
+    return np.isfinite(x) if isinstance(x, np.ndarray) else math.isfinite(x)
 
 
 def _not_negative(x: Any) -> Any:
