@@ -82,6 +82,42 @@ def test_without_triton_the_reference_runs(dtype):
     assert torch.equal(got, kernels.paged_attention_reference(*arguments))
 
 
+def test_the_report_says_how_it_ran_and_times_against_a_prediction(monkeypatch):
+    from types import SimpleNamespace
+
+    from helpers.bench import kernel_check
+
+    assert kernel_check.paged_attention_report().splitlines()[0] == kernels.explain()
+    assert all("agrees" in line for line in kernel_check._paged_attention_agrees("cpu"))
+
+    def once(call):
+        call()
+        return SimpleNamespace(median_s=1e-3)
+
+    # all of the GPU's path but the GPU: each call runs once, and a clock that always says 1 ms
+    monkeypatch.setattr(kernel_check, "time_cuda", once)
+    lines = kernel_check._paged_attention_speed(batch=2, tokens=64, device="cpu")
+    assert [line.split("  ")[0] for line in lines[1:]] == [
+        "Triton, paged", "torch, in one piece", "torch, gathered first"
+    ]  # fmt: skip
+    # keys, values: 2 * 128 rows of 8 * 128; q, out: 2 * 2 rows of 32 * 128; 3 passes in 1 ms
+    needed, streamed = 2 * (2 * 128 * 8 * 128 + 2 * 2 * 32 * 128), 3 * 128 * 8 * 128 * 2
+    assert f"{needed / streamed * 1e3:.0f} us at the rate of a triad" in lines[0]
+    assert all(f"{streamed / needed:.2f} of the prediction" in line for line in lines[1:])
+
+
+def test_a_kernel_that_is_off_fails_the_report(monkeypatch):
+    from helpers.bench import kernel_check
+
+    for wrong in (0.1, torch.nan):
+        off = kernels.paged_attention_reference
+        monkeypatch.setattr(
+            kernels, "paged_attention", lambda *args, wrong=wrong, off=off: off(*args) + wrong
+        )
+        with pytest.raises(AssertionError, match="float32: off by"):
+            kernel_check._paged_attention_agrees("cpu")
+
+
 def test_what_stands_behind_the_end_changes_nothing():
     q, keys, values, tables, lengths = case(dtype=torch.float32)
     _, hostile_keys, hostile_values, hostile_tables, _ = case(dtype=torch.float32, hostile=True)
