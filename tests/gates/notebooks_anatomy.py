@@ -15,7 +15,7 @@ NO_LABS = {"solutions", "claims"}  # executed pages: worked solutions, claim che
 #: scored by a function and a rubric, in place of a quiz and a checker
 DESIGN_LAB = "design-lab"
 MEASURING_TAG = "nbval-ignore-output"
-_MEASURES = re.compile(r"\brecorded_or_live\(|\bkernel_report\(")
+_MEASURES = re.compile(r"\brecorded_or_live\(|\b(?:kernel|paged_attention)_report\(")
 
 
 def _outputs(notebook: Notebook) -> str:

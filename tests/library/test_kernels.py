@@ -86,10 +86,12 @@ def test_without_triton_the_reference_runs_and_says_so():
 
 
 def test_source_shows_the_kernel_alone():
-    for name in ("triad", "matmul"):
+    for name in ("triad", "matmul", "paged_attention"):
         text = kernels.source(name)
         assert text.startswith("@triton.jit") and "import" not in text
-    with pytest.raises(ValueError, match="name: 'softmax' is not one of triad, matmul"):
+    with pytest.raises(
+        ValueError, match="name: 'softmax' is not one of triad, matmul, paged_attention"
+    ):
         kernels.source("softmax")
 
 

@@ -10,6 +10,11 @@ True
 """
 
 from .matmul import matmul, matmul_reference
+from .paged_attention import (
+    paged_attention,
+    paged_attention_bytes,
+    paged_attention_reference,
+)
 from .runtime import explain, how, source
 from .streams import triad, triad_reference
 
@@ -18,6 +23,9 @@ __all__ = [
     "how",
     "matmul",
     "matmul_reference",
+    "paged_attention",
+    "paged_attention_bytes",
+    "paged_attention_reference",
     "source",
     "triad",
     "triad_reference",

@@ -62,7 +62,7 @@ def source(name: str) -> str:
 
     Parameters
     ----------
-    name : {"triad", "matmul"}
+    name : {"triad", "matmul", "paged_attention"}
         Which kernel.
 
     Returns
@@ -75,10 +75,10 @@ def source(name: str) -> str:
     ValueError
         For an unknown name.
     """
-    files = {"triad": "triad_kernel.py", "matmul": "matmul_kernel.py"}
-    if name not in files:
-        raise ValueError(f"name: {name!r} is not one of {', '.join(files)}")
-    text = (Path(__file__).parent / files[name]).read_text(encoding="utf-8")
+    names = ("triad", "matmul", "paged_attention")
+    if name not in names:
+        raise ValueError(f"name: {name!r} is not one of {', '.join(names)}")
+    text = (Path(__file__).parent / f"{name}_kernel.py").read_text(encoding="utf-8")
     return text[text.index("@triton.jit") :].rstrip()
 
 
