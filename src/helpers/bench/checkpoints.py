@@ -18,12 +18,12 @@ from helpers.bench.environment import current_environment
 
 #: how far, in bits per byte, a run on another machine or with another Python may end
 REPRODUCES_WITHIN = 0.03
-#: what the card's samples continue
+#: what the card's samples continue; none ends in a space, which belongs to the token after it
 PROMPTS = (
     "def read_lines(path):\n",
     "The *key* argument is",
-    "class Stack:\n    ",
-    "import ",
+    "class Stack:\n",
+    "import os\nimport",
 )
 COMMAND = "moving-bytes train"
 
