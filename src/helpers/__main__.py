@@ -9,7 +9,7 @@ import sys
 COMMANDS = {
     "probe": ("helpers.bench.probe", "measure this machine (15 s; --full 60 s) and save its card"),
     "record": ("helpers.bench.record", "make the recorded runs anew that ship with the package"),
-    "train": ("helpers.bench.checkpoints", "make the book's own models anew (target: two hours)"),
+    "train": ("helpers.bench.checkpoints", "make the book's own models anew (target: an hour)"),
 }
 
 

@@ -115,7 +115,7 @@ def test_answers_share_the_prompt_and_copy_its_last_block(made):
 def test_too_few_blocks_are_given_up_and_taken_back(made):
     text = " ".join(made.runs[FEW].says)
     for words in (
-        "No block is empty, so its old contents", "C, the youngest, is preempted",
+        "No block is empty, so its old contents", "C, the youngest of those that run, is preempted",
         "C is admitted again: its first 12 tokens", "C computed them itself",
         "is given up", "stay for now",
     ):  # fmt: skip

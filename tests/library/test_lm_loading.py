@@ -133,18 +133,17 @@ def test_a_loaded_model_does_not_lean_on_its_file(checkpoint):
     assert torch.equal(model(tokens), expected)
 
 
-def shipped(name):
-    return loading.ASSETS / f"{name}.safetensors"
-
-
-@pytest.mark.skipif(
-    not any(shipped(name).is_file() for name in loading.SHIPPED), reason="NOTHING IS TRAINED YET"
-)
 @pytest.mark.parametrize("name", loading.SHIPPED)
 def test_the_shipped_checkpoints(name):
     model = loading.load(name)
     logits = model(torch.arange(8))
     assert logits.shape == (8, model.config.vocab) and bool(logits.isfinite().all())
+
+
+def test_a_card_is_read_by_name_only():
+    assert [loading.card(name)["name"] for name in loading.SHIPPED] == list(loading.SHIPPED)
+    with pytest.raises(ValueError, match=r"name: '../x' has no card; allowed are target, draft"):
+        loading.card("../x")
 
 
 def test_a_shipped_checkpoint_that_is_not_there(monkeypatch, tmp_path):

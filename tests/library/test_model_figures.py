@@ -88,7 +88,8 @@ def test_the_story_has_everything_whatever_the_model(made):
     text = " ".join(made.runs[""].says)
     for words in (
         "arrives, the one we follow", "are in the cache already", "must wait for the next",
-        "first token", "got block", "is preempted", "admitted again", "again and one",
+        "first token", "got block", "is preempted", "admitted again", "of C again",
+        "its share of block 0",
         "is given up", "stay until the room is needed", "C has its 16 tokens",
     ):  # fmt: skip
         assert words in text, words

@@ -292,18 +292,11 @@ OPENINGS = [
 ]  # fmt: skip
 
 
-needs_the_target = pytest.mark.skipif(
-    not (loading.ASSETS / "target.safetensors").is_file(),
-    reason="the target's checkpoint is not there yet: moving-bytes train",
-)
-
-
 @functools.cache
 def target(dtype):
     return loading.load("target", dtype)
 
 
-@needs_the_target
 def test_the_books_model_says_the_same_however_it_is_served():
     tokenizer = load_tokenizer()
     prompts = [tokenizer.encode(text) for text in OPENINGS[:6]]
@@ -325,7 +318,6 @@ def test_the_books_model_says_the_same_however_it_is_served():
         assert bool(engine.log.of("preempt")) == ("blocks" in options)
 
 
-@needs_the_target
 @pytest.mark.parametrize("packed", [True, False])
 def test_in_float32_only_a_near_tie_falls_otherwise(packed):
     """Every token is the plain model's first choice, or ties with it to four digits: rarely."""
@@ -427,7 +419,7 @@ def test_misuse_of_a_call_raises():
     engine = Engine(model())
     with pytest.raises(TypeError, match="prompts is str"):
         engine.generate("abc")
-    with pytest.raises(ValueError, match="params must be one SamplingParams or 2"):
+    with pytest.raises(ValueError, match="must be one SamplingParams, or 2 of them"):
         engine.generate([[1], [2]], [SamplingParams()])
     for name, value in [("seed", -1), ("block_size", 0), ("max_batch", 1.5), ("policy", "x")]:
         with pytest.raises(ValueError, match=name):

@@ -11,7 +11,7 @@ import torch
 from scipy import stats
 
 import tiny
-from helpers.lm.loading import ASSETS, SHIPPED, load
+from helpers.lm.loading import load
 from helpers.lm.model import Transformer
 from helpers.lm.tokenizer import load as load_tokenizer
 from helpers.serve import speculative
@@ -269,10 +269,6 @@ OPENINGS = (
 )
 
 
-@pytest.mark.skipif(
-    not all((ASSETS / f"{name}.safetensors").exists() for name in SHIPPED),
-    reason="the checkpoints are not there yet: moving-bytes train",
-)
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 def test_the_shipped_models_decode_as_the_target_alone(dtype):
     target, tokenizer = load("target", dtype), load_tokenizer()

@@ -25,6 +25,8 @@ PROMPTS = (
     "class Stack:\n",
     "import os\nimport",
 )
+#: how they are drawn; each prompt's place is its seed
+SAMPLING = {"max_tokens": 64, "temperature": 0.7, "top_p": 0.95}
 COMMAND = "moving-bytes train"
 
 
@@ -41,10 +43,7 @@ def samples(model, coder) -> list[dict]:
     from helpers.serve.request import SamplingParams
 
     engine = Engine(model, coder)
-    chances = [
-        SamplingParams(max_tokens=64, temperature=0.7, top_p=0.95, seed=seed)
-        for seed in range(len(PROMPTS))
-    ]
+    chances = [SamplingParams(**SAMPLING, seed=seed) for seed in range(len(PROMPTS))]
     outputs = engine.generate(list(PROMPTS), chances)
     return [
         {"prompt": prompt, "text": output.text[: 299 - len(prompt)], "seed": seed}

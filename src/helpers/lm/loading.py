@@ -19,6 +19,7 @@ from helpers.lm.checkpoint import (
     compare_shapes,
     filled_model,
     open_tensors,
+    read_json,
     stored_shape,
     weight_shapes,
 )
@@ -26,7 +27,7 @@ from helpers.lm.config import ModelConfig
 from helpers.lm.model import Transformer
 from helpers.lm.published import load_pretrained
 
-__all__ = ["SHIPPED", "load", "load_pretrained", "save"]
+__all__ = ["SHIPPED", "card", "load", "load_pretrained", "save"]
 
 ASSETS = Path(__file__).parent / "assets"
 #: the checkpoints that ship with the book
@@ -150,6 +151,23 @@ def load(
         # a copy: what the file hands out is the file itself, mapped into memory
         weights = {name: file.get_tensor(name).to(device, dtype, copy=True) for name in wanted}
     return filled_model(config, weights, dtype, device)
+
+
+def card(name: str) -> dict:
+    """The model card of one of the book's checkpoints: data, steps, time, loss, samples.
+
+    Parameters
+    ----------
+    name : {"target", "draft", "stranger"}
+
+    Examples
+    --------
+    >>> card("draft")["recipe"]["teacher"]
+    'target'
+    """
+    if name not in SHIPPED:
+        raise ValueError(f"name: {name!r} has no card; allowed are {', '.join(SHIPPED)}")
+    return read_json(ASSETS / f"{name}.json")
 
 
 def _own_config(path: Path, header: Mapping[str, str]) -> ModelConfig:

@@ -107,6 +107,12 @@ class Engine:
         log: bool = True,
         clock: Callable[[], float] = time.perf_counter,
     ):
+        if not hasattr(model, "config"):
+            raise TypeError(
+                f"model is {model!r}; it must be a Transformer, such as loading.load('target')"
+            )
+        if isinstance(tokenizer, str):
+            raise TypeError(f"tokenizer is {tokenizer!r}; it must be one, such as tokenizer.load()")
         check_setting("seed", seed, least=0)
         check_setting("block_size", block_size)
         check_setting("max_batch", max_batch)
@@ -375,7 +381,10 @@ class Engine:
         if params is None or isinstance(params, SamplingParams):
             params = [params] * len(prompts)
         elif not isinstance(params, Sequence) or len(params) != len(prompts):
-            raise ValueError(f"params must be one SamplingParams or {len(prompts)} of them")
+            raise ValueError(
+                f"params is {params!r}; it must be one SamplingParams, or {len(prompts)} of them, "
+                "one for each prompt"
+            )
         requests: list[Request] = []
         try:
             for prompt, one in zip(prompts, params, strict=True):

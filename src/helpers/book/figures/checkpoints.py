@@ -95,9 +95,10 @@ def size_table(cards: Sequence[Card]) -> Table:
              ("feed-forward width", "ffn"), ("vocabulary V", "vocab"),
              ("context (tokens)", "context"))  # fmt: skip
     rows = [[label, *(f"{c[key]:,}" for c in configs)] for label, key in sizes]
-    counted = (("in the embedding, which is the head too", "embedding"),
-               ("in attention", "attention"), ("in feed-forward layers", "feed_forward"),
-               ("in norms", "norms"), ("parameters in all", "total"))  # fmt: skip
+    counted = (("parameters in the one table", "embedding"),
+               ("parameters in attention", "attention"),
+               ("parameters in feed-forward layers", "feed_forward"),
+               ("parameters in norms", "norms"), ("parameters in all", "total"))  # fmt: skip
     rows += [[label, *(f"{getattr(p, key):,}" for p in parts)] for label, key in counted]
     rows += [
         ["file, bf16", *(format_quantity(2 * p.total, "B", 3) for p in parts)],
@@ -124,7 +125,8 @@ def text_table(card: Card) -> Table:
     rows = []
     for name, part in parts:
         of_kind = [
-            str(part["kinds"][kind]["documents"]) if kind in part["kinds"] else "" for kind in kinds
+            str(part["kinds"][kind]["documents"]) if kind in part["kinds"] else "–"
+            for kind in kinds
         ]
         rows.append(
             [name, f"{part['documents']:,}", f"{part['bytes']:,}", f"{part['tokens']:,}",
@@ -232,7 +234,8 @@ def loss_curve(card: Card, bytes_per_token: float) -> Picture:
         f"{start:.1f} and end near {train[-1]:.1f} on the training text and {validation[-1]:.1f} "
         "on validation text.",
         "Loss in bits per byte. The dot is what a model pays that takes every token for "
-        "equally likely. From the dashed line on the learning rate falls; windows are whole.",
+        "equally likely. From the dashed line on the learning rate falls and sequences have full "
+        "length, as the validation text has throughout.",
     )
     def loss_over_steps(ax, m):
         ax.set(xlim=(0, recipe["steps"]), ylim=(min(*train, *validation) * 0.85, start * 1.05))

@@ -331,13 +331,24 @@ class Story:
     def preempted(self, number: int, wanting: int, events: Sequence[Event]) -> str:
         freed = next(e for e in events if e["kind"] == "free")["blocks"]
         name, other = self.letters[number], self.letters[wanting]
-        who = f"{name}, the youngest, is preempted. It" if name != other else (
-            f"being the youngest, {name} is preempted itself. It"
-        )  # fmt: skip
+        who = (
+            f"{name}, the youngest of those that run, is preempted. It"
+            if name != other
+            else f"being the youngest, {name} is preempted itself. It"
+        )
         return (
-            f"{other} needs a block and none is free: {who} gives back {in_blocks(freed)}, keeps "
+            f"{other} needs a block and none is free: {who} gives back {self.shares(freed)}, keeps "
             "its tokens, and returns to the head of the queue."
         )
+
+    def shares(self, freed: Sequence[int]) -> str:
+        """Freed blocks in words: a block that others hold too stays theirs."""
+        theirs = [block for block in freed if block in self.state.references]
+        own = [block for block in freed if block not in theirs]
+        parts = [in_blocks(own)] if own else []
+        if theirs:
+            parts.append(f"its share of {in_blocks(theirs)}")
+        return joined(parts)
 
     def computed(
         self, step: int, work: Sequence[Event], growing: Sequence[Event], spoke: Set[int]
@@ -351,9 +362,13 @@ class Story:
             kind = event["kind"]
             self.doing.append((number, step, kind))
             if kind == "prefill":
-                again = " again" if event["start"] < self.reached.get(number, 0) else ""
-                count = counted(event["tokens"], "token")
-                parts.append(f"{count} of {self.letters[number]}{again}")
+                before = max(0, self.reached.get(number, 0) - event["start"])
+                again = min(before, event["tokens"])
+                if again:
+                    parts.append(f"{counted(again, 'token')} of {self.letters[number]} again")
+                if new := event["tokens"] - again:
+                    what = "new token" if again else "token"
+                    parts.append(f"{counted(new, what)} of {self.letters[number]}")
             self.reached[number] = max(self.reached.get(number, 0), self.written[number])
         for number in self.state.running:
             if number not in busy:
@@ -381,9 +396,8 @@ class Story:
 
     def finished(self, event: Event, events: Sequence[Event]) -> str:
         name, freed = self.letters[event["request"]], next(e for e in events if e["kind"] == "free")
-        says = (
-            f"{name} has its {event['generated']} tokens and leaves {in_blocks(freed['blocks'])}."
-        )
+        left = self.shares(freed["blocks"])
+        says = f"{name} has its {event['generated']} tokens and leaves {left}."
         if freed["kept"]:
             says += f" The contents of {listed(freed['kept'])} stay until the room is needed."
         return says
