@@ -1,4 +1,4 @@
-"""Make the recorded runs anew: ``python -m helpers.bench.record [machine | engine]``.
+"""Make the recorded runs anew: ``python -m helpers.bench.record [machine | engine | lengths]``.
 
 Run it on a quiet machine: close everything else first. Nothing of a part is written until all
 of it is measured, and each file is replaced whole.
@@ -123,7 +123,14 @@ def engine(quick: bool) -> dict[str, Any]:
     return {"reference-cpu-serving": served, "reference-cpu-speculation": guessed}
 
 
-PARTS = {"machine": machine, "engine": engine}
+def lengths(quick: bool) -> dict[str, Any]:
+    """How long the docstrings of this Python are; no timing, so ``quick`` changes nothing."""
+    from helpers.bench.lengths import NAME, measure
+
+    return {NAME: measure()}
+
+
+PARTS = {"machine": machine, "engine": engine, "lengths": lengths}
 
 
 def main(arguments: list[str] | None = None) -> int:

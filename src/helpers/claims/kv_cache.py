@@ -17,6 +17,10 @@ BF16_BYTES = 2
 GIB = 2**30
 #: tokens in a block, as vLLM and its paper set it
 BLOCK = 16
+#: mean tokens of a ShareGPT request, prompt and answer (Kwon et al., 2023, figure 11)
+SHAREGPT_TOKENS = (161.31, 337.99)
+#: share of cache memory that held tokens in systems before paging (the same paper, section 1)
+USED_BEFORE_PAGING = (0.204, 0.382)
 
 
 # --- how large it is ----------------------------------------------------------------------------
@@ -152,8 +156,7 @@ def waste_of_short_sequences() -> Quantity:
 
 def waste_of_a_full_reservation() -> Quantity:
     """What a mean ShareGPT request, prompt and whole answer, leaves of 2,048 reserved tokens."""
-    prompt, answer = 161.31, 337.99
-    return Quantity(100 * (1 - (prompt + answer) / 2048), "%")
+    return Quantity(100 * (1 - sum(SHAREGPT_TOKENS) / 2048), "%")
 
 
 # --- fewer bits ---------------------------------------------------------------------------------

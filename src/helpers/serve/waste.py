@@ -18,7 +18,8 @@ with theirs. Two of them need to know what no server knows, and even ``known`` w
 for tokens that come later.
 
 :func:`simulate_cache_use` goes step by step, with the block manager that the engine uses;
-:func:`cache_use` is the sum in closed form, and equal to the last slot step.
+:func:`cache_use` is the sum in closed form, and equal to the last slot step;
+:func:`cache_use_of_run` counts the same in the log of a run of the engine.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from helpers.serve.blocks import BlockManager
+from helpers.serve.events import Event, replay
 
 #: prompt tokens and answer tokens of one request
 Lengths = tuple[int, int]
@@ -91,7 +93,7 @@ def cache_use(
     known         18 of 28  0.64
     paged         18 of 24  0.75
     """
-    pairs = _check(lengths, block_size, longest_tokens)
+    pairs = check_lengths(lengths, block_size, longest_tokens)
     reserved = dict.fromkeys((*CONTIGUOUS, "paged"), 0)
     for prompt, answer in pairs:
         for way, room in CONTIGUOUS.items():
@@ -131,7 +133,7 @@ def simulate_cache_use(
     >>> use == cache_use(lengths, block_size=4, longest_tokens=16)
     True
     """
-    pairs = _check(lengths, block_size, longest_tokens)
+    pairs = check_lengths(lengths, block_size, longest_tokens)
     enough = sum(-(-sum(pair) // block_size) for pair in pairs)
     manager = BlockManager(enough, block_size, prefix_caching=False)  # nothing is shared
     room = {}  # of each request that lives, what each contiguous way keeps for it
@@ -155,6 +157,56 @@ def simulate_cache_use(
             else:
                 manager.append(number, 0)
     return {way: CacheUse(held, slots, steps) for way, slots in reserved.items()}
+
+
+def cache_use_of_run(events: Iterable[Event], block_size: int) -> CacheUse:
+    """What a run of the engine reserved and filled, counted in its log.
+
+    Parameters
+    ----------
+    events : iterable of dict
+        What :class:`helpers.serve.events.EventLog` holds.
+    block_size : int
+        The engine's.
+
+    Returns
+    -------
+    CacheUse
+        A block that several requests hold is reserved once, and its tokens serve each of them: with
+        sharing the share may exceed 1.
+
+    Raises
+    ------
+    ValueError
+        If nothing was computed in the run.
+
+    Examples
+    --------
+    A prompt of three tokens takes a block of four; its second step fills that.
+
+    >>> log = [
+    ...     {"step": 1, "time_s": 0.0, "kind": "arrive", "request": 0, "prompt": 3},
+    ...     {"step": 1, "time_s": 0.0, "kind": "allocate", "request": 0, "blocks": [0]},
+    ...     {"step": 1, "time_s": 0.0, "kind": "admit", "request": 0, "hits": 0},
+    ...     {"step": 1, "time_s": 0.0, "kind": "prefill", "request": 0, "start": 0, "tokens": 3},
+    ...     {"step": 2, "time_s": 0.0, "kind": "decode", "request": 0, "start": 3, "tokens": 1},
+    ... ]
+    >>> cache_use_of_run(log, block_size=4)
+    CacheUse(held_slot_steps=7, reserved_slot_steps=8, request_steps=2)
+    """
+    if not _is_count(block_size):
+        raise ValueError(f"block_size is {block_size!r}; it must be a whole number, 1 or more")
+    counted: dict[int, tuple[int, int, int]] = {}  # of each step: its last moment of computing
+    for event, state in replay(events):
+        if event["kind"] in ("prefill", "decode", "pad"):
+            counted[event["step"]] = (
+                sum(state.computed.values()),
+                len(state.references) * block_size,
+                len(state.running),
+            )
+    if not counted:
+        raise ValueError("events: nothing is computed in them; was the engine's log kept?")
+    return CacheUse(*map(sum, zip(*counted.values(), strict=True)))
 
 
 def _longest(prompt: int, answer: int, longest: int) -> int:
@@ -187,7 +239,7 @@ def _blocks_up_to(tokens: int, block_size: int) -> int:
     return block_size * full * (full + 1) // 2 + rest * (full + 1)
 
 
-def _check(lengths: Any, block_size: Any, longest_tokens: Any) -> list[Lengths]:
+def check_lengths(lengths: Any, block_size: Any, longest_tokens: Any) -> list[Lengths]:
     """The requests as pairs, if all is as it must be."""
     for name, value in (("block_size", block_size), ("longest_tokens", longest_tokens)):
         if not _is_count(value):

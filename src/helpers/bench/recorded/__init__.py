@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from helpers.bench.lengths import LengthsRun
 from helpers.bench.machine import MachineCard
 from helpers.bench.operations import OperationsRun
 from helpers.bench.serving import ServingRun
@@ -25,6 +26,7 @@ ENVIRONMENT_VARIABLE = "MOVING_BYTES_RECORDED"
 
 #: what the "kind" of a file says about its schema
 KINDS = {
+    "lengths": LengthsRun,
     "machine-card": MachineCard,
     "operations": OperationsRun,
     "serving": ServingRun,
@@ -53,7 +55,7 @@ def load(name: str) -> Any:
 
     Returns
     -------
-    MachineCard, OperationsRun, ServingRun or SpeculationRun
+    LengthsRun, MachineCard, OperationsRun, ServingRun or SpeculationRun
         By the file's kind, checked against its schema.
 
     Raises
