@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("sphinx")
 
+from docutils import nodes
 from fontTools.ttLib import TTFont
 
 from helpers.book.mathml import to_mathml
-from helpers.book.site import assets, icons, math_font, pages
+from helpers.book.site import assets, icons, math_font, numbering, pages
 from helpers.catalog import facts
 from helpers.catalog.records import CatalogError
 
@@ -132,3 +134,41 @@ def test_a_fact_says_where_it_is_from():
     note = facts.read("h100-sxm.peak.bf16").note
     assert "dense" in note and "read in the source named" in note
     assert "one-way" in facts.read("h100-sxm.link.nvlink-4.one-way").note
+
+
+def _numbered(*chapters: tuple[str, dict]) -> SimpleNamespace:
+    """What Sphinx knows of some pages, counted from one, each with a section that has no number."""
+    env = SimpleNamespace(toc_secnumbers={}, metadata={}, titles={}, tocs={})
+    for count, (name, front_matter) in enumerate(chapters, 1):
+        env.toc_secnumbers[name] = {"": (count,), "#part": ()}
+        env.metadata[name] = front_matter
+        env.titles[name] = nodes.title("", name, secnumber=[count])
+        env.tocs[name] = nodes.bullet_list()
+        env.tocs[name] += nodes.reference("", name, secnumber=[count])
+        env.tocs[name] += nodes.reference("", "part", secnumber=None)
+    return env
+
+
+def test_a_chapter_keeps_its_own_number():
+    env = _numbered(("a", {}), ("f", {"number": 6}))
+    assert numbering.renumber(env) == ["f"]
+    assert env.toc_secnumbers == {"a": {"": (1,), "#part": ()}, "f": {"": (6,), "#part": ()}}
+    assert env.titles["f"]["secnumber"] == [6] and env.titles["a"]["secnumber"] == [1]
+    assert [one["secnumber"] for one in env.tocs["f"]] == [[6], None]
+
+
+def test_a_page_without_numbers_is_left_alone():
+    env = _numbered()
+    env.toc_secnumbers["lab"] = {"": ()}
+    assert numbering.renumber(env) == []
+
+
+@pytest.mark.parametrize("number", ["six", 0, -1, 2.5])
+def test_a_number_that_is_none_is_named(number):
+    with pytest.raises(ValueError, match=r"f: number is .* whole number, 1 or more"):
+        numbering.renumber(_numbered(("a", {}), ("f", {"number": number})))
+
+
+def test_two_pages_cannot_have_one_number():
+    with pytest.raises(ValueError, match="f: number is 1, as in a"):
+        numbering.renumber(_numbered(("a", {}), ("f", {"number": 1})))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MultipleLocator
 
 from helpers import catalog
@@ -224,7 +225,7 @@ PLACES = {
 }
 
 
-def _crossing(model, place, bits, utilisation):
+def crossing(model, place, bits, utilisation):
     """Tokens up to which computing is faster: the root of a linear equation.
 
     With T(T + 1)/2 pairs of query and key, fetching costs f T and computing a T + b T(T + 1)/2;
@@ -276,7 +277,7 @@ def fetch_or_recompute(ax, m, v):
     fetch = lambda tokens: rf.memory_seconds(bytes_each * tokens, link)  # noqa: E731
     compute = lambda tokens: rf.compute_seconds(_prefill_flops(v.model, tokens), rate)  # noqa: E731
     fetching, computing = fetch(v.tokens), compute(v.tokens)
-    equal = _crossing(v.model, v.place, v.bits, v.utilisation)
+    equal = crossing(v.model, v.place, v.bits, v.utilisation)
 
     _token_axis(ax, "Tokens", "Time (s)")
     y = m.yscale(ax, _first_above(maximum(fetch(_END), compute(_END))), widest="600")
@@ -360,3 +361,57 @@ def smaller_caches(ax, m):
 
 def _short(name):
     return name.split(" (")[0].replace(" of ", " ").replace(" values", "")
+
+
+# --- what passes through the layers -------------------------------------------------------------
+
+PROMPT, ANSWER = 4, 6  # tokens: few, to be counted with a finger
+
+
+def tokens_passed(prompt: int, answer: int, cached: bool) -> list[range]:
+    """Positions of the tokens that pass through the layers, step by step.
+
+    Examples
+    --------
+    >>> [len(step) for step in tokens_passed(4, 3, cached=False)]
+    [4, 5, 6]
+    >>> [len(step) for step in tokens_passed(4, 3, cached=True)]
+    [4, 1, 1]
+    """
+    steps = range(prompt, prompt + answer)
+    return [range(end - 1 if cached and end > prompt else 0, end) for end in steps]
+
+
+@picture(
+    "Two grids of squares, a row for each step and a column for each token. Without a cache every "
+    "row is filled from the first token to the newest, so the filled part is a growing triangle. "
+    "With a cache the first row is filled and each later row has one filled square, the newest; "
+    "the squares before it are outlined, for their keys and values are read from the cache.",
+    f"A prompt of {PROMPT} tokens and an answer of {ANSWER}. *Filled squares pass through all "
+    "layers; outlined ones are only read from the cache.* Without a cache the filled squares "
+    "grow with the square of the length, with it as the length. The outlined ones still form a "
+    "triangle: that is what attention reads.",
+    heights=(230, 420),
+)
+def what_passes(ax, m):
+    ax.axis("off")
+    ax.set_aspect("equal")
+    gap = PROMPT + ANSWER + 2
+    for place, (title, cached) in enumerate((("without a cache", False), ("with a cache", True))):
+        left, top = (place * gap, 0) if m.wide else (0, place * (ANSWER + 3))
+        steps = tokens_passed(PROMPT, ANSWER, cached)
+        count = sum(map(len, steps))
+        words = f"{title}: {count} pass"
+        ax.text(left, top - 0.9, words, weight="bold", color=INK["fg"])
+        for row, passed in enumerate(steps):
+            for column in range(passed.stop):
+                fill = column in passed
+                ax.add_patch(
+                    Rectangle(
+                        (left + column + 0.06, top + row + 0.06), 0.88, 0.88,
+                        facecolor=INK["c1"] if fill else "none",
+                        edgecolor=INK["c1"] if fill else INK["muted"],
+                    )
+                )  # fmt: skip
+    ax.set_xlim(-0.3, (2 * gap - 2 if m.wide else gap - 2) + 0.3)
+    ax.set_ylim((ANSWER if m.wide else 2 * ANSWER + 3) + 0.3, -2)

@@ -30,7 +30,7 @@ STOPS: dict[int, Stop] = {
     3: Stop(("3 Parallelism",), (386, 24), (4, 308)),
     4: Stop(("4 Mixed", "precision"), (504, 24), (4, 398)),
     5: Stop(("5 Quantization,", "pruning,", "distillation"), (386, 144), (200, 308)),
-    6: Stop(("6 KV cache",), (504, 144), (200, 398)),
+    6: Stop(("6 KV cache",), (504, 144), (200, 398), written=True),
     7: Stop(("7 Batching", "and serving"), (622, 144), (200, 488)),
     8: Stop(("8 Economics",), (622, 24), (100, 594)),
 }
@@ -71,7 +71,7 @@ _ALT = (
     "on to 2, Memory hierarchy. There it branches. The training branch is 3, Parallelism, and 4, "
     "Mixed precision. The inference branch is 5, Quantization, pruning, distillation, 6, KV "
     "cache, and 7, Batching and serving; it can also be entered straight from chapter 1. Both "
-    "end at 8, Economics. Written so far: the front pages and chapter 1."
+    "end at 8, Economics. Written so far: the front pages, chapters 1 and 6."
 )
 
 

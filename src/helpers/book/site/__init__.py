@@ -1,7 +1,8 @@
 """The Sphinx extension that turns Jupyter Book's output into this book's site.
 
 ``math`` writes formulas as MathML, ``facts`` puts catalog figures into prose, ``assets`` keeps
-the first view light, ``pages`` mends and completes each page.
+the first view light, ``numbering`` lets a chapter keep its number, ``pages`` mends and completes
+each page.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 def setup(app):
     """Register the parts; called by Sphinx."""
     from helpers import __version__
-    from helpers.book.site import assets, facts, math, math_font, pages
+    from helpers.book.site import assets, facts, math, math_font, numbering, pages
 
-    for part in (math, math_font, facts, assets, pages):
+    for part in (math, math_font, facts, numbering, assets, pages):
         part.setup(app)
     return {"version": __version__, "parallel_read_safe": True, "parallel_write_safe": True}
