@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -114,6 +115,26 @@ def test_wrong_readings_fall_outside(case):
     assert not any(found[name] for name in names[1:5])
 
 
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+def test_what_is_left_over_is_explained(case):
+    quotient, part, blocks, hidden = lab.leftovers(case)
+    assert quotient - part + 16 * blocks == pytest.approx(case.tokens)
+    assert 0 <= part < 16
+    assert abs(blocks) <= hidden + 1  # the blocks hidden by rounding, and one that it cuts
+
+
+def test_each_print_is_a_ring():
+    (ax,) = lab.startup_intervals.figure().axes
+    rings, dots = {}, {}
+    for line in ax.lines:
+        (x,), (y,) = line.get_data()
+        (dots if line.get_zorder() == 5 else rings).setdefault(y, set()).add(x)
+    assert len(dots) == len(CASES) and all(dots[row] < rings[row] for row in dots)
+    assert [len(rings[row]) for row in sorted(rings)] == [6, 6, 5, 7, 6]
+    wide = lab.startup_intervals.html.split('class="narrow"')[0]
+    assert wide.count("<use") + wide.count("<circle") >= 30 + len(CASES)  # all arrive on the page
+
+
 # --- tables -------------------------------------------------------------------------------------
 
 #: bytes per token, KiB, GiB at 131,072 tokens, times with MHA: typed from the published shapes
@@ -136,11 +157,11 @@ def test_the_table_of_models():
 
 def test_the_table_of_logs_says_inside():
     rows = texts(lab.startup_table())
-    assert [row[4] for row in rows] == ["inside"] * len(CASES)
+    assert [row[4] for row in rows] == ["yes"] * len(CASES)
     assert rows[2][2:4] == ["25,712 to 25,776", "25,728"]
     wrong = replace(CASES[0], tokens=470_352)
-    assert texts(lab.startup_table((wrong,)))[0][4] == "outside"
-    assert [row[4] for row in texts(lab.misreadings_table(wrong))][0] == "outside"
+    assert texts(lab.startup_table((wrong,)))[0][4] == "no"
+    assert texts(lab.misreadings_table(wrong))[0][4] == "outside"
 
 
 def test_the_table_of_users():
@@ -166,19 +187,19 @@ def test_the_bar_shows_all_that_may_be_used():
     pool = lab.served_on("llama-3.1-8b", 2, "h100-sxm", 1)
     parts = bars(lab.memory_bar(pool, 8192))
     assert len(parts) == 4 and parts[0][0] == 0
-    for (bottom, height), (above, _) in zip(parts, parts[1:], strict=False):
+    for (bottom, height), (above, _) in pairwise(parts):
         assert bottom + height == pytest.approx(above)
     assert parts[-1][0] + parts[-1][1] == pytest.approx(72e9 / GIB)
     assert parts[2][1] == pytest.approx(48)  # 48 users of 1 GiB
     said = lab.memory_bar(pool, 8192).caption
-    assert said == "*48 users with 8,192 tokens fit: 1.000 GiB for each user.*"
+    assert said.startswith("*48 users with 8,192 tokens fit: 1.000 GiB for each user.*")
 
 
 def test_the_bar_of_what_does_not_fit():
     bar = lab.memory_bar(lab.served_on("llama-3.1-70b", 2, "h100-sxm", 1), 8192)
     # 141.107 GB and 4 GiB against 72 GB
-    assert bar.caption == "*The weights and the rest are 68.4 GiB too large.*"
+    assert bar.caption.startswith("*The weights and the rest are 68.4 GiB too large.*")
     assert re.search(r"no users", bar.html)
     assert [height for _, height in bars(bar)[2:]] == [0, 0]
     one = lab.memory_bar(lab.served_on("llama-3.1-8b", 2, "h100-sxm", 2), 700_000)
-    assert one.caption.startswith("*1 user with 700,000 tokens fit")
+    assert one.caption.startswith("*1 user with 700,000 tokens fits: ")

@@ -63,7 +63,7 @@ def model_table() -> Table:
         rows.append(
             [
                 model.name,
-                f"{model.layers} × {layer}",
+                f"{model.layers} × {layer}".replace(" x ", " × "),
                 _whole(per_token),
                 Cell(f"{per_token / KIB:g}", per_token),
                 _decimals(estimate.sequence_bytes(SESSION) / GIB, 3),
@@ -107,7 +107,7 @@ def startup_table(cases: tuple[StartupCase, ...] = CASES) -> Table:
                 Cell(case.available_gib, float(case.available_gib)),
                 Cell(_between(f"{few:,}", f"{many:,}"), float(few)),
                 _whole(case.tokens),
-                "inside" if case.tokens in predicted.tokens else "outside",
+                "yes" if case.tokens in predicted.tokens else "no",
                 Cell(_between(*ratios), float(ratios[0])),
                 Cell("" if case.concurrency is None else case.concurrency),
             ]
@@ -116,10 +116,10 @@ def startup_table(cases: tuple[StartupCase, ...] = CASES) -> Table:
         "Start-up logs of real servers: predicted from the printed memory, and printed",
         [
             Column("Server", text=True),
-            Column("Memory", "printed, GiB per GPU"),
+            Column("Memory", "GiB per GPU"),
             Column("Tokens", "predicted"),
             Column("Tokens", "printed"),
-            Column("The print is", text=True),
+            Column("Inside", text=True),
             Column("Requests", "predicted"),
             Column("Requests", "printed"),
         ],
@@ -127,6 +127,51 @@ def startup_table(cases: tuple[StartupCase, ...] = CASES) -> Table:
         note="16-bit values, blocks of 16 tokens. Requests of the longest length that was allowed:"
         " 8,192 tokens, in the last row 20,000. An empty cell: we do not know the print.",
     )
+
+
+def leftovers(case: StartupCase) -> tuple[float, float, int, float]:
+    """Why a printed count is not the printed memory over the bytes of a token.
+
+    Returns
+    -------
+    (float, float, int, float)
+        That quotient; the tokens of it that fill no whole block; the blocks that are still between
+        the rest and the print; and the most blocks that rounding the memory to hundredths of a GiB
+        can hide, to either side.
+
+    Examples
+    --------
+    >>> [round(part, 1) for part in leftovers(CASES[2])]
+    [25755.6, 11.6, -1, 2.0]
+    """
+    estimate = case.estimate
+    block = estimate.block_size
+    quotient = float(case.available_gib) * GIB / estimate.rank_bytes_per_token
+    part = quotient % block
+    blocks = round((case.tokens - (quotient - part)) / block)
+    return quotient, part, blocks, 0.005 * GIB / (block * estimate.rank_bytes_per_token)
+
+
+@picture(
+    "Five rows, one for each server. In each, five to seven rings: the counts of blocks that print"
+    " the same memory; one of them is filled, the printed count. It is never beyond the rings.",
+    "How close a prediction must come. *Rings: all counts of blocks whose memory prints the same"
+    " hundredths of a GiB. Dot: the printed count.* The axis counts blocks from what the printed"
+    " memory gives if it is taken as exact.",
+    heights=(270, 300),
+)
+def startup_intervals(ax, m):
+    ax.set(xlim=(-4, 4), ylim=(len(CASES) - 0.5, -0.5), xlabel="blocks of 16 tokens")
+    ax.set_xticks(range(-4, 5))
+    names = [case.name if m.wide else case.name.replace(", ", ",\n") for case in CASES]
+    ax.set_yticks(range(len(CASES)), names, multialignment="right")
+    ax.grid(axis="y", visible=False)
+    for row, case in enumerate(CASES):
+        quotient, part, off, _ = leftovers(case)
+        for tokens in case.prediction.tokens:
+            at = round((tokens - (quotient - part)) / 16)
+            m.dot(ax, at, row, INK["bg"], mec=INK["c1"], zorder=4)
+        m.dot(ax, off, row, color=INK["c2"])
 
 
 def misreadings(case: StartupCase) -> dict[str, StartupPrediction]:
@@ -288,34 +333,42 @@ def memory_bar(pool: ServerPool, context: int) -> Picture:
     said = (
         f"The weights and the rest are {over:,.1f} GiB too large."
         if over > 0
-        else f"{_users(users).capitalize()} with {context:,} tokens fit: {per_user}."
+        else f"{_users(users).capitalize()} with {context:,} tokens"
+        f" fit{'s' * (users == 1)}: {per_user}."
     )
 
     @picture(
         "A bar, the memory of one GPU from bottom to top: weights, activations and buffers, the"
         " caches of the users that fit, what is left over; a line where the server's share ends,"
         " and a thick one where the memory ends.",
-        f"*{said}*",
+        f"*{said}* Dashed: the share of the memory that the server allows itself.",
         heights=(330, 300),
     )
     def one_gpu(ax, m):
         top = 1.08 * max(whole, sum(sizes[:2]))
         ax.set(xlim=(0, 10), ylim=(0, top), ylabel="Memory of one GPU (GiB)")
         ax.set_xticks([])
+        ax.grid(visible=False)
         bottom = 0.0
         for place, (name, size, fill) in enumerate(zip(names, sizes, fills, strict=True)):
             m.bar(ax, 1.9, 2.6, bottom, bottom + size, **fill)
             bottom += size
-            at = (0.14 + 0.2 * place) * top
+            at = (0.08 + 0.19 * place) * top
             m.bar(ax, 4.6, 0.3, at - 0.02 * top, at + 0.03 * top, **fill)
-            m.text(ax, 4.95, at, name, dy=-3, weight="bold")
-            m.text(ax, 4.95, at, f"{size:,.1f} GiB", dy=14)
+            _entry(ax, m, at, name, size)
         usable = float(pool.rank_usable_bytes) / GIB
-        ax.plot([0.4, 3.4], [usable, usable], color=INK["muted"], lw=1.6, ls=(0, (4, 3)))
+        ax.plot([0.4, 3.4], [usable, usable], color=INK["fg"], lw=1.6, ls=(0, (4, 3)))
         ax.plot([0.2, 3.6], [whole, whole], color=INK["fg"], lw=2.5)
-        m.text(ax, 3.7, whole, f"{whole:,.1f} GiB", dy=4, weight="bold")
+        ax.plot([4.4, 4.8], [0.845 * top, 0.845 * top], color=INK["fg"], lw=2.5)
+        _entry(ax, m, 0.84 * top, "end of the memory", whole)
 
     return one_gpu
+
+
+def _entry(ax, m, at, name, gib):
+    """A line of the list beside the bar."""
+    m.text(ax, 4.95, at, name, dy=-3, weight="bold")
+    m.text(ax, 4.95, at, f"{gib:,.1f} GiB", dy=14)
 
 
 def _users(count: int) -> str:
