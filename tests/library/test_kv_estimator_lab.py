@@ -173,7 +173,7 @@ def test_the_table_of_users():
     users = {tuple(row[:2]): int(row[5]) for row in texts(lab.users_table())}
     assert users["Llama 3.1 70B, 8-bit weights", "1 × H100 SXM"] == 0
     assert users["Llama 3.1 70B, 8-bit weights", "2 × H100 SXM"] == 24
-    # copies on every GPU: twice the GPUs, hardly more than twice the users of this large model
+    # a copy of the cache on every GPU: (126.9 - 41.94 - 4.295) GB over 0.5757 GB
     assert users["DeepSeek-V3, 8-bit weights", "16 × H200"] == 140
 
 

@@ -270,7 +270,7 @@ def served_on(model: str, bytes_per_weight: float, chip: str, gpus: int) -> Serv
 
 
 def users_table(context: int = CONTEXT) -> Table:
-    """How many users fit on how many GPUs: more than in proportion, or less."""
+    """How many users fit on how many GPUs: more than in proportion, for the weights are shared."""
     rows = []
     for model, bytes_per_weight, chip, counts in SERVED:
         for gpus in counts:
