@@ -18,6 +18,7 @@ import pytest
 torch = pytest.importorskip("torch")
 import tiny  # noqa: E402
 from helpers import catalog  # noqa: E402
+from helpers.formulas.kv_estimate import CacheEstimate, CacheLayout, LayerCache  # noqa: E402
 from helpers.lm import loading  # noqa: E402
 from helpers.lm.checkpoint import DTYPES, weight_shapes  # noqa: E402
 from helpers.lm.config import ModelConfig, RopeScaling  # noqa: E402
@@ -837,3 +838,63 @@ def test_published_parts_count_the_catalogs_parameters():
         parts = published_parts(ModelConfig.from_catalog(name))
         shapes = [shape for piece in parts.values() for shape in piece.values()]
         assert sum(torch.Size(s).numel() for s in shapes) == catalog.model(name).parameters
+
+
+# ---- what transformers keeps ---------------------------------------------------------------------
+
+#: name -> (class, its sizes, the same layer by hand: in versions that keep it in two ways, both)
+CACHES = {
+    "heads apart from the width": (
+        "Llama",
+        dict(num_key_value_heads=2, head_dim=24),
+        [dict(kv_heads=2, head_dim=24)],
+    ),
+    "a key and value for each head": (
+        "Llama",
+        dict(num_key_value_heads=4),
+        [dict(kv_heads=4, head_dim=16)],
+    ),
+    "a window": (
+        "Mistral",
+        dict(num_key_value_heads=2, sliding_window=9),
+        # it keeps what the next token will see: the window without that token
+        [dict(kv_heads=2, head_dim=16, window=8)],
+    ),
+    "latent attention": (
+        "DeepseekV3",
+        dict(
+            num_key_value_heads=4,
+            kv_lora_rank=12,
+            q_lora_rank=16,
+            qk_rope_head_dim=6,
+            qk_nope_head_dim=10,
+            v_head_dim=14,
+            first_k_dense_replace=3,
+        ),
+        # older ones keep keys and values of every head
+        [dict(kv_rank=12, rope_dim=6), dict(kv_heads=4, head_dim=16, value_head_dim=14)],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CACHES)
+@pytest.mark.parametrize("length", [5, 20])
+def test_transformers_keeps_what_the_estimator_says(name, length):
+    transformers = pytest.importorskip("transformers")
+    quiet()
+    family, changes, layers = CACHES[name]
+    config = getattr(transformers, f"{family}Config")(
+        hidden_size=64,
+        intermediate_size=32,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        vocab_size=31,
+        max_position_embeddings=64,
+        **changes,
+    )
+    model = getattr(transformers, f"{family}ForCausalLM")(config).eval()
+    with torch.no_grad():
+        cache = model(tokens(batch=2, time=length, vocab=31), use_cache=True).past_key_values
+    kept = sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    layouts = [CacheLayout("tiny", 3 * (LayerCache(4, **layer),)) for layer in layers]
+    assert kept in [CacheEstimate(layout, "fp32").batch_bytes([length] * 2) for layout in layouts]
