@@ -107,7 +107,7 @@ def test_paused_sessions_in_hbm_take_memory_and_no_time():
     kept, parked = (lab.Replica(lab.Plan("h100-sxm", 200, paused=place), lab.BRIEF)
                     for place in ("hbm", "host"))  # fmt: skip
     assert kept.needed_bytes - parked.needed_bytes == 9 * kept.session_bytes
-    assert kept.step_clocks() == parked.step_clocks() and kept.fetch_seconds() == 0
+    assert kept.step_clocks == parked.step_clocks and kept.fetch_seconds() == 0
 
 
 def test_more_than_8_ranks_copy_the_cache_and_talk_over_the_network():

@@ -106,7 +106,7 @@ def evaluate(plan: Plan, brief: Brief = BRIEF) -> Score:
     """What a plan comes to, and what it breaks; the points are left to :func:`score`."""
     _check(plan, brief)
     replica = Replica(plan, brief)
-    clocks, back = replica.step_clocks(), replica.return_seconds()
+    clocks, back = replica.step_clocks, replica.return_seconds()
     watts = plan.chips * replica.rates.watts
 
     reasons = [words for broken, words in _limits(replica, sum(clocks), back) if broken]
@@ -159,6 +159,14 @@ def score(plan: Plan, brief: Brief = BRIEF) -> Score:
     return replace(result, points=points)
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1e3:.1f} ms"
+
+
 def describe(result: Score) -> str:
     """A score in five lines: a replica's memory, a step, a return, the fleet, the points.
 
@@ -172,19 +180,18 @@ def describe(result: Score) -> str:
     the fleet: 40 chips, 28.0 kW
     score: 35
     """
-    plan, ms = result.plan, lambda seconds: f"{seconds * 1e3:.1f} ms"
-    back = (
-        f"a return: {result.return_seconds:.2f} s, of which {result.fetch_seconds:.2f} s to fetch"
-    )
+    plan = result.plan
+    back = f"{result.return_seconds:.2f} s, of which {result.fetch_seconds:.2f} s to fetch"
     if math.isinf(result.return_seconds):
-        back = "a return: later and later, since caches cannot be fetched in time"
+        back = "later and later, since caches cannot be fetched in time"
     lines = [
-        f"each replica: {result.active_per_replica:,} active sessions on {plan.ranks} chips,"
+        f"each replica: {_count(result.active_per_replica, 'active session')} on"
+        f" {_count(plan.ranks, 'chip')},"
         f" {result.bytes_needed / 1e9:,.0f} of {result.bytes_usable / 1e9:,.0f} GB on each",
-        f"a step: {ms(result.memory_seconds)} traffic + {ms(result.math_seconds)} arithmetic +"
-        f" {ms(result.link_seconds)} links, {result.tokens_per_s:.1f} tokens/s for each session",
-        back,
-        f"the fleet: {plan.chips:,} chips, {result.watts / 1e3:,.1f} kW",
+        f"a step: {_ms(result.memory_seconds)} traffic + {_ms(result.math_seconds)} arithmetic +"
+        f" {_ms(result.link_seconds)} links, {result.tokens_per_s:.1f} tokens/s for each session",
+        f"a return: {back}",
+        f"the fleet: {_count(plan.chips, 'chip')}, {result.watts / 1e3:,.1f} kW",
         f"score: {result.points:.0f}",
     ]
     return "\n".join([*lines, *(f"breaks {reason}" for reason in result.reasons)])
@@ -196,7 +203,7 @@ def describe(result: Score) -> str:
 def _is_sound(plan: Plan, brief: Brief) -> bool:
     """Whether it meets all but the power."""
     replica = Replica(plan, brief)
-    step, back = sum(replica.step_clocks()), replica.return_seconds()
+    step, back = sum(replica.step_clocks), replica.return_seconds()
     return not any(broken for broken, _ in _limits(replica, step, back))
 
 
@@ -230,9 +237,13 @@ def smallest(plan: Plan, brief: Brief = BRIEF, most: int | None = None) -> Plan 
     return replace(plan, replicas=low)
 
 
-@cache
 def _best_plans(brief: Brief) -> tuple[Score, ...]:
     """The smallest fleet within the budget for every choice of chip, ranks, formats and place."""
+    return _search(replace(brief, precision_price=0))  # which plans are sound has no price
+
+
+@cache
+def _search(brief: Brief) -> tuple[Score, ...]:
     found = []
     for chip in OFFERS:
         watts, dtypes = float(catalog.chip(chip).power), catalog.chip(chip).dtypes()
@@ -249,7 +260,6 @@ def _best_plans(brief: Brief) -> tuple[Score, ...]:
     return tuple(sorted(found, key=lambda result: result.return_seconds))
 
 
-@cache
 def least_watts(brief: Brief = BRIEF) -> float:
     """The least power of any plan that meets the brief: 100 points before the price of formats."""
     return min(result.watts for result in _best_plans(brief))
@@ -303,7 +313,7 @@ def table(proposals: tuple[tuple[str, Plan], ...] = PROPOSALS, brief: Brief = BR
         f"{len(rows)} proposals for {brief.sessions:,} sessions",
         [
             Column("Plan", text=True),
-            Column("Memory", "GB of a chip, needed of usable"),
+            Column("Memory", "GB needed of usable"),
             Column("Each gets", "tokens/s"),
             Column("Back in", "s"),
             Column("Power", "kW"),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 
 from helpers import catalog
 from helpers.book.design_labs.common import chip_for_hire
@@ -175,6 +175,7 @@ class Replica:
             return self.brief.context_tokens - self.shared_tokens
         return self.brief.prompt_tokens
 
+    @cached_property
     def step_clocks(self) -> tuple[float, float, float]:
         """Traffic, arithmetic and links of a step: one token for each active session.
 
@@ -208,4 +209,4 @@ class Replica:
         """From coming back to the first token: fetch, compute what is new, one step."""
         new = self.new_tokens
         computed = self.math_seconds(new, self.brief.context_tokens - new) + self.link_seconds(new)
-        return self.fetch_seconds() + computed + sum(self.step_clocks())
+        return self.fetch_seconds() + computed + sum(self.step_clocks)
