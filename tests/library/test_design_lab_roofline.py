@@ -33,8 +33,8 @@ def test_the_naive_plan_scores_nothing_and_says_why():
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: f"{plan.chips}-{plan.chip}")
 def test_one_chip_less_than_the_smallest_fleet_breaks_the_brief(plan):
     fewest = lab.smallest(plan)
-    fits = lab._evaluate(fewest, lab.BRIEF)
-    fewer = lab._evaluate(replace(fewest, chips=fewest.chips - 1), lab.BRIEF)
+    fits = lab.evaluate(fewest, lab.BRIEF)
+    fewer = lab.evaluate(replace(fewest, chips=fewest.chips - 1), lab.BRIEF)
     assert not [reason for reason in fits.reasons if not reason.startswith("power")]
     assert [reason for reason in fewer.reasons if not reason.startswith("power")]
 

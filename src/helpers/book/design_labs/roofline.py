@@ -19,27 +19,25 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
-from numbers import Integral, Real
 
 from helpers import catalog
+from helpers.book.design_labs.common import (
+    COUNT,
+    MODEL,
+    NOT_FOR_HIRE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    best_of_each_chip,
+    check_fields,
+    check_kinds,
+    chip_for_hire,
+    halvings,
+    one_of,
+    price,
+    share,
+    verdict,
+)
 from helpers.book.tables import Cell, Column, Table
-from helpers.catalog.records import Chip, NotInCatalog
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, Integral) and not isinstance(value, bool) and value >= 1
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _is_rate(value: object) -> bool:
-    return _is_number(value) and value > 0
-
-
-def _is_share(value: object) -> bool:
-    return _is_number(value) and 0 < value <= 1
 
 
 @dataclass(frozen=True)
@@ -70,29 +68,24 @@ class Brief:
     precision_price: float = 0.05
 
     def __post_init__(self) -> None:
-        if not isinstance(self.model, str):
-            raise ValueError(f"model: {self.model!r} is not the id of a model in the catalog")
-        for name, fits, allowed in (
-            ("readers", _is_count, "a whole number of 1 or more"),
-            ("context_tokens", _is_count, "a whole number of 1 or more"),
-            ("target_tokens_per_s", _is_rate, "a finite number above 0"),
-            ("prompt_per_token", lambda x: _is_number(x) and x >= 0, "a finite number, 0 or more"),
-            ("budget_watts", _is_rate, "a finite number above 0"),
-            ("usable_memory", _is_share, "a share above 0 and up to 1, such as 0.9"),
-            ("mbu", _is_share, "a share above 0 and up to 1, such as 0.7"),
-            ("mfu", _is_share, "a share above 0 and up to 1, such as 0.5"),
-            ("precision_price", lambda x: _is_number(x) and 0 <= x < 1,
-             "a share from 0 up to, but not, 1, such as 0.05"),
-        ):  # fmt: skip
-            if not fits(getattr(self, name)):
-                raise ValueError(f"{name}: {getattr(self, name)!r} is not {allowed}")
+        check_fields(
+            self,
+            model=MODEL,
+            readers=COUNT,
+            context_tokens=COUNT,
+            target_tokens_per_s=POSITIVE,
+            prompt_per_token=NOT_NEGATIVE,
+            budget_watts=POSITIVE,
+            usable_memory=share(0.9),
+            mbu=share(0.7),
+            mfu=share(0.5),
+            precision_price=price(0.05),
+        )
 
 
 BRIEF = Brief()
 WEIGHT_BYTES = (2.0, 1.0, 0.5)
 CACHE_BYTES = (2.0, 1.0)
-#: chips that only their makers can use; they are not on offer
-NOT_FOR_HIRE = ("maia-100", "maia-200", "mtia-v2")
 #: formats to compute in, and the widest weights each takes
 ARITHMETIC = ("bf16", "fp16", "fp8", "int8")
 
@@ -121,17 +114,13 @@ class Plan:
     arithmetic: str = "bf16"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.chips, int) or isinstance(self.chips, bool) or self.chips < 1:
-            raise ValueError(f"chips: {self.chips!r} is not a whole number of 1 or more")
-        for name, allowed in (
-            ("bytes_per_weight", WEIGHT_BYTES),
-            ("bytes_per_cache_value", CACHE_BYTES),
-            ("arithmetic", ARITHMETIC),
-        ):
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}: {getattr(self, name)!r} is not one of {', '.join(map(str, allowed))}"
-                )
+        check_fields(
+            self,
+            chips=COUNT,
+            bytes_per_weight=one_of(*WEIGHT_BYTES),
+            bytes_per_cache_value=one_of(*CACHE_BYTES),
+            arithmetic=one_of(*ARITHMETIC),
+        )
         if self.arithmetic in ("fp8", "int8") and self.bytes_per_weight > 1:
             raise ValueError(
                 f"arithmetic: {self.arithmetic!r} needs bytes_per_weight of 1 or 0.5,"
@@ -141,9 +130,7 @@ class Plan:
     @property
     def halvings(self) -> int:
         """How many times a format was halved, weights and cache together."""
-        return round(
-            math.log2(2 / self.bytes_per_weight) + math.log2(2 / self.bytes_per_cache_value)
-        )
+        return halvings(8 * self.bytes_per_weight, 8 * self.bytes_per_cache_value)
 
 
 @dataclass(frozen=True)
@@ -173,24 +160,10 @@ class Score:
 
 
 def _check(plan: object, brief: object) -> None:
-    if not isinstance(plan, Plan):
-        raise TypeError(f"plan: {plan!r} is not a Plan; write lab.Plan('h100-sxm', 40)")
-    if not isinstance(brief, Brief):
-        raise TypeError(f"brief: {brief!r} is not a Brief; write lab.Brief(readers=1_000)")
-
-
-def _chip(name: str) -> tuple[Chip, float]:
-    chip = catalog.chip(name)
-    if chip.id in NOT_FOR_HIRE:
-        raise ValueError(f"chip: {chip.id!r} works for its maker only; choose one that is for hire")
-    if chip.scope != "chip":
-        raise ValueError(f"chip: {chip.id!r} is a {chip.scope}; name the single chip")
-    try:
-        return chip, float(chip.power)
-    except NotInCatalog:
-        raise ValueError(
-            f"chip: {chip.id!r} has no published power, and the budget is in watts; choose another"
-        ) from None
+    check_kinds(
+        plan=(plan, Plan, "lab.Plan('h100-sxm', 40)"),
+        brief=(brief, Brief, "lab.Brief(readers=1_000)"),
+    )
 
 
 def _weight_bytes(plan: Plan, brief: Brief) -> float:
@@ -202,8 +175,10 @@ def _cache_bytes(plan: Plan, brief: Brief) -> float:
     return per_token * brief.context_tokens
 
 
-def _evaluate(plan: Plan, brief: Brief) -> Score:
-    chip, watts_each = _chip(plan.chip)
+def evaluate(plan: Plan, brief: Brief = BRIEF) -> Score:
+    """What a plan comes to, and what it breaks; the points are left to :func:`score`."""
+    _check(plan, brief)
+    chip, watts_each = chip_for_hire(plan.chip)
     readers = math.ceil(brief.readers / plan.chips)
     needed = _weight_bytes(plan, brief) + readers * _cache_bytes(plan, brief)
     usable = float(chip.capacity) * brief.usable_memory
@@ -266,8 +241,7 @@ def score(plan: Plan, brief: Brief = BRIEF) -> Score:
     >>> score(Plan("h100-sxm", 43, 1, 1, "fp8")).reasons
     ()
     """
-    _check(plan, brief)
-    result = _evaluate(plan, brief)
+    result = evaluate(plan, brief)
     if result.reasons:
         return result
     points = 100 * least_watts(brief) / result.watts * (1 - brief.precision_price) ** plan.halvings
@@ -300,7 +274,7 @@ def describe(result: Score) -> str:
 def smallest(plan: Plan, brief: Brief = BRIEF) -> Plan | None:
     """The plan with as few of the same chips as meet memory and speed; None if no number does."""
     _check(plan, brief)
-    chip, _ = _chip(plan.chip)
+    chip, _ = chip_for_hire(plan.chip)
     cache_bytes, weights = _cache_bytes(plan, brief), _weight_bytes(plan, brief)
     by_memory = (float(chip.capacity) * brief.usable_memory - weights) / cache_bytes
     bandwidth = float(chip.bandwidth) * brief.mbu
@@ -330,20 +304,12 @@ def _all_plans(brief: Brief) -> Iterator[Plan]:
 @cache
 def least_watts(brief: Brief = BRIEF) -> float:
     """The least power of any plan that meets the brief: 100 points before the price of formats."""
-    return min(_evaluate(plan, brief).watts for plan in _all_plans(brief))
+    return min(evaluate(plan, brief).watts for plan in _all_plans(brief))
 
 
 def ranking(brief: Brief = BRIEF) -> list[Score]:
     """The best plan of every chip, best first; chips that cannot meet the brief come last."""
-    best: dict[str, Score] = {}
-    for plan in _all_plans(brief):
-        found = score(plan, brief)
-        if plan.chip not in best or (found.points, -found.watts) > (
-            best[plan.chip].points,
-            -best[plan.chip].watts,
-        ):
-            best[plan.chip] = found
-    return sorted(best.values(), key=lambda found: (-found.points, found.watts))
+    return best_of_each_chip(score(plan, brief) for plan in _all_plans(brief))
 
 
 #: plans that people propose, the naive ones first; the chapter's table shows them
@@ -373,7 +339,7 @@ def table(proposals: tuple[tuple[str, Plan], ...] = PROPOSALS, brief: Brief = BR
                 Cell(f"{result.tokens_per_s:.1f}", result.tokens_per_s),
                 Cell(f"{result.watts / 1e3:,.1f}", result.watts),
                 Cell(f"{result.points:.0f}", result.points),
-                ", ".join(reason.split(":")[0] for reason in result.reasons) or "meets the brief",
+                verdict(result),
             ]
         )  # fmt: skip
     return Table(
