@@ -13,23 +13,58 @@ from docutils import nodes
 from fontTools.ttLib import TTFont
 
 from helpers.book.mathml import to_mathml
-from helpers.book.site import assets, icons, math_font, numbering, pages
+from helpers.book.site import assets, icons, math_font, numbering, pages, shared
+from helpers.book.style import tokens_css
 from helpers.catalog import facts
 from helpers.catalog.records import CatalogError
 
 
-def test_shared_code_stays_once_and_in_front():
-    style = '<style data-mb="quiz">.a{}</style>'
+def test_shared_code_is_taken_out_once_and_the_page_keeps_its_own():
+    style = f'<style data-mb="quiz">{tokens_css()}.a{{}}</style>'
     script = '<script type="module" data-mb="quiz">let a = 1;</script>'
     own = '<script type="module">start("x")</script>'
     body = style + script + own + "<p>between</p>" + style + script + own
-    slim = pages.drop_repeated_code(body)
-    assert slim == style + script + own + "<p>between</p>" + own
+    left, styles, scripts = shared.take_out(body)
+    assert left == own + "<p>between</p>" + own
+    assert [one.text for one in styles] == [".a{}"]  # the palette is in the site's own sheet
+    assert len(scripts) == 1 and "let a = 1;" in scripts[0].text
+    assert tokens_css() in assets.own_css()
 
 
 def test_two_versions_of_shared_code_both_stay():
     first, second = '<style data-mb="quiz">.a{}</style>', '<style data-mb="quiz">.b{}</style>'
-    assert pages.drop_repeated_code(first + second + first) == first + second
+    left, styles, _ = shared.take_out(first + second + first)
+    assert left == "" and [one.text for one in styles] == [".a{}", ".b{}"]
+    assert len({one.name for one in styles}) == 2, "a browser would keep the first for ever"
+
+
+def test_a_shared_script_keeps_its_names_to_itself_and_is_strict():
+    blocks = "".join(
+        f'<script type="module" data-mb="{name}">const same = 1; f(same)</script>' for name in "ab"
+    )
+    _, _, scripts = shared.take_out(blocks)
+    assert [one.text.count("const same") for one in scripts] == [1]  # the same code is one file
+    assert scripts[0].text.startswith('(() => {"use strict";') and scripts[0].text.endswith(
+        "})();\n"
+    )
+
+
+def test_pages_share_files_and_stale_ones_go(tmp_path):
+    app = SimpleNamespace(builder=SimpleNamespace(name="html"), outdir=str(tmp_path))
+    folder = tmp_path / shared.FOLDER
+    block = '<style data-mb="quiz">.a{}</style><script type="module" data-mb="quiz">f()</script>'
+    for name in ("one", "two"):
+        context = {"body": block + f"<p>{name}</p>", "css_files": ["book"], "script_files": []}
+        shared._share(app, name, "page.html", context, None)
+        assert context["body"] == f"<p>{name}</p>" and context["css_files"][0] == "book"
+        linked = [str(one.filename) for one in context["css_files"][1:] + context["script_files"]]
+        assert all((tmp_path / link).is_file() for link in linked) and len(linked) == 2
+        assert context["script_files"][0].attributes["defer"] == "defer"
+        (tmp_path / f"{name}.html").write_text(" ".join(linked))
+    assert len(list(folder.iterdir())) == 2
+    (folder / "old-1.js").write_text("f()")
+    shared._drop_stale(app, None)
+    assert len(list(folder.iterdir())) == 2 and not (folder / "old-1.js").exists()
 
 
 def _item(name: str, *below: str) -> str:

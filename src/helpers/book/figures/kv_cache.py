@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch
+from matplotlib.path import Path
 from matplotlib.ticker import MultipleLocator
 
 from helpers import catalog
@@ -403,15 +404,19 @@ def what_passes(ax, m):
         count = sum(map(len, steps))
         words = f"{title}: {count} pass"
         ax.text(left, top - 0.9, words, weight="bold", color=INK["fg"])
+        squares = {True: [], False: []}  # of the tokens that pass, and of those that are read
         for row, passed in enumerate(steps):
             for column in range(passed.stop):
-                fill = column in passed
-                ax.add_patch(
-                    Rectangle(
-                        (left + column + 0.06, top + row + 0.06), 0.88, 0.88,
-                        facecolor=INK["c1"] if fill else "none",
-                        edgecolor=INK["c1"] if fill else INK["muted"],
-                    )
-                )  # fmt: skip
+                square = Path.unit_rectangle().vertices * 0.88 + (
+                    left + column + 0.06,
+                    top + row + 0.06,
+                )
+                squares[column in passed].append(Path(square, Path.unit_rectangle().codes))
+        for fill, paths in squares.items():
+            if paths:
+                ink = INK["c1"] if fill else INK["muted"]
+                face = ink if fill else "none"
+                together = Path.make_compound_path(*paths)  # one mark, for a light page
+                ax.add_patch(PathPatch(together, facecolor=face, edgecolor=ink))
     ax.set_xlim(-0.3, (2 * gap - 2 if m.wide else gap - 2) + 0.3)
     ax.set_ylim((ANSWER if m.wide else 2 * ANSWER + 3) + 0.3, -2)

@@ -1,9 +1,7 @@
-"""Each page, once Sphinx has written its body: shared code once, feeders out of the way.
+"""Each page, once Sphinx has written its body: mended where it must be, feeders out of the way.
 
-Live figures and questions carry their engine with them, so that one stored output works in
-Colab, in JupyterLab and here; on a page with several of them the copies are dropped. Notebooks
-that only feed a page stand in the table of contents (Sphinx must build them) but not in the
-sidebar, and no "next page" leads to them.
+Notebooks that only feed a page stand in the table of contents (Sphinx must build them) but not in
+the sidebar, and no "next page" leads to them.
 """
 
 from __future__ import annotations
@@ -25,9 +23,6 @@ _LEFTOVERS = re.compile(
     r'<script type="text/x-thebe-config">.*?</script>\s*(<script>kernelName = .*?</script>)?',
     re.DOTALL,
 )
-_SHARED = re.compile(
-    r'<(?P<tag>style|script)\b[^>]*\bdata-mb="(?P<name>[^"]+)"[^>]*>.*?</(?P=tag)>', re.DOTALL
-)
 
 
 def is_feeder(docname: str) -> bool:
@@ -39,26 +34,6 @@ def is_feeder(docname: str) -> bool:
     (True, False)
     """
     return docname not in SHOWN and any(fnmatch(docname, pattern) for pattern in FEEDERS)
-
-
-def drop_repeated_code(html: str) -> str:
-    """Keep the first copy of each shared style and script block.
-
-    Examples
-    --------
-    >>> block = '<style data-mb="quiz">a{}</style>'
-    >>> drop_repeated_code(block + "<p>1</p>" + block)
-    '<style data-mb="quiz">a{}</style><p>1</p>'
-    """
-    seen: set[str] = set()
-
-    def once(match: re.Match[str]) -> str:
-        if match[0] in seen:
-            return ""
-        seen.add(match[0])
-        return match[0]
-
-    return _SHARED.sub(once, html)
 
 
 def _without_feeders(toctree, pagename: str = "index") -> str:
@@ -91,7 +66,7 @@ def _neighbours(app, docname: str) -> tuple[str | None, str | None]:
 
 def _complete(app, pagename, templatename, context, doctree) -> None:
     if "body" in context:
-        body = drop_repeated_code(_LEFTOVERS.sub("", context["body"]))
+        body = _LEFTOVERS.sub("", context["body"])
         # a role that browsers no longer know, inside a list whose items must say so
         body = body.replace('role="doc-biblioentry"', 'role="listitem"')
         # a wide table scrolls in its box: the keyboard must be able to reach it
