@@ -366,7 +366,7 @@ def _short(name):
 
 # --- what passes through the layers -------------------------------------------------------------
 
-PROMPT, ANSWER = 4, 6  # tokens: few, to be counted with a finger
+PROMPT, ANSWER = 3, 5  # tokens: few, to be counted with a finger
 
 
 def tokens_passed(prompt: int, answer: int, cached: bool) -> list[range]:
@@ -392,7 +392,7 @@ def tokens_passed(prompt: int, answer: int, cached: bool) -> list[range]:
     "layers; outlined ones are only read from the cache.* Without a cache the filled squares "
     "grow with the square of the length, with it as the length. The outlined ones still form a "
     "triangle: that is what attention reads.",
-    heights=(230, 420),
+    heights=(230, 400),
 )
 def what_passes(ax, m):
     ax.axis("off")

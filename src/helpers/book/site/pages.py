@@ -25,6 +25,9 @@ _LEFTOVERS = re.compile(
 )
 
 
+_GLUED = re.compile(r'<span class="pasted-text">([^<]*)</span>')
+
+
 def is_feeder(docname: str) -> bool:
     """Whether a page only feeds others.
 
@@ -67,6 +70,8 @@ def _neighbours(app, docname: str) -> tuple[str | None, str | None]:
 def _complete(app, pagename, templatename, context, doctree) -> None:
     if "body" in context:
         body = _LEFTOVERS.sub("", context["body"])
+        # a number from a notebook needs no box of its own, and a chapter has hundreds
+        body = _GLUED.sub(r"\1", body)
         # a role that browsers no longer know, inside a list whose items must say so
         body = body.replace('role="doc-biblioentry"', 'role="listitem"')
         # a wide table scrolls in its box: the keyboard must be able to reach it
