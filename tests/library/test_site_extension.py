@@ -173,9 +173,10 @@ def test_a_fact_says_where_it_is_from():
 
 def _numbered(*chapters: tuple[str, dict]) -> SimpleNamespace:
     """What Sphinx knows of some pages, counted from one, each with a section that has no number."""
-    env = SimpleNamespace(toc_secnumbers={}, metadata={}, titles={}, tocs={})
+    env = SimpleNamespace(toc_secnumbers={}, toc_fignumbers={}, metadata={}, titles={}, tocs={})
     for count, (name, front_matter) in enumerate(chapters, 1):
         env.toc_secnumbers[name] = {"": (count,), "#part": ()}
+        env.toc_fignumbers[name] = {"table": {"costs": (count, 1), "sizes": (count, 2)}}
         env.metadata[name] = front_matter
         env.titles[name] = nodes.title("", name, secnumber=[count])
         env.tocs[name] = nodes.bullet_list()
@@ -188,6 +189,8 @@ def test_a_chapter_keeps_its_own_number():
     env = _numbered(("a", {}), ("f", {"number": 6}))
     assert numbering.renumber(env) == ["f"]
     assert env.toc_secnumbers == {"a": {"": (1,), "#part": ()}, "f": {"": (6,), "#part": ()}}
+    assert env.toc_fignumbers["f"] == {"table": {"costs": (6, 1), "sizes": (6, 2)}}
+    assert env.toc_fignumbers["a"]["table"]["sizes"] == (1, 2)
     assert env.titles["f"]["secnumber"] == [6] and env.titles["a"]["secnumber"] == [1]
     assert [one["secnumber"] for one in env.tocs["f"]] == [[6], None]
 

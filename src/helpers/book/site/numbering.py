@@ -39,6 +39,9 @@ def renumber(env: Any) -> list[str]:
         changed.append(name)
         for anchor, number in numbers.items():
             numbers[anchor] = (own, *number[1:]) if number else number
+        for numbered in env.toc_fignumbers.get(name, {}).values():  # tables and figures
+            for anchor, number in numbered.items():
+                numbered[anchor] = (own, *number[1:])
         for node in (env.titles[name], *env.tocs[name].findall(nodes.reference)):
             if node.get("secnumber"):
                 node["secnumber"] = [own, *node["secnumber"][1:]]
@@ -46,4 +49,5 @@ def renumber(env: Any) -> list[str]:
 
 
 def setup(app) -> None:
-    app.connect("env-updated", lambda app, env: renumber(env))
+    # after Sphinx has counted, which it does at the same event
+    app.connect("env-get-updated", lambda app, env: renumber(env), priority=900)
