@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from helpers.bench.cache_steps import CacheRun
 from helpers.bench.machine import MachineCard
 from helpers.bench.operations import OperationsRun
 from helpers.bench.serving import ServingRun
@@ -29,6 +30,7 @@ KINDS = {
     "operations": OperationsRun,
     "serving": ServingRun,
     "speculation": SpeculationRun,
+    "cache": CacheRun,
 }
 
 
@@ -53,7 +55,7 @@ def load(name: str) -> Any:
 
     Returns
     -------
-    MachineCard, OperationsRun, ServingRun or SpeculationRun
+    MachineCard, OperationsRun, ServingRun, SpeculationRun or CacheRun
         By the file's kind, checked against its schema.
 
     Raises
