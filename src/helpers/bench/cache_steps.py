@@ -542,7 +542,7 @@ def measure(
     start = time.perf_counter()
     before = _card_check(command)
     say("one token, with the cache and without")
-    tokens = time_tokens(model, rounds=rounds)
+    tokens = time_tokens(model, LENGTHS, rounds=rounds)
     say("the parts of a pass")
     parts = time_parts(model, samples=rounds)
     near_products = time_near_products(model, samples=rounds)

@@ -120,6 +120,7 @@ def on_the_roofline(run: CacheRun, predicted: TokenPrediction) -> Picture:
         m.text(ax, xs[0], xs[0] * cache, "cache", dx=8, dy=-16, color=INK["muted"])
         m.text(ax, xs[0], xs[0] * memory, "memory", dx=8, dy=14, color=INK["c1"])
         m.text(ax, xs[-1], peak, "FP32", dx=4, dy=0, va="center", color=INK["c1"])
+        most = max(one.tokens for one in run.work)
         for one, forecast in places:
             x = forecast.intensity
             ring, dot = forecast.flops / forecast.total_s, forecast.flops / one.step.median_s
@@ -128,7 +129,11 @@ def on_the_roofline(run: CacheRun, predicted: TokenPrediction) -> Picture:
             m.dot(ax, x, ring, color, size=9, mfc=INK["bg"], mec=color, mew=2)
             m.dot(ax, x, dot, color, size=9)
             label = f"{one.batch}" if one.past else f"{one.tokens:,}"
-            m.text(ax, x, dot, label, dx=0, dy=15, ha="center", color=color)
+            last = not m.wide and one.tokens == most  # a phone has no room for it below
+            beside = (
+                {"dx": 8, "dy": 4, "ha": "left"} if last else {"dx": 0, "dy": 15, "ha": "center"}
+            )
+            m.text(ax, x, dot, label, color=color, **beside)
         rates = [f.flops / one.step.median_s for one, f in places]
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
@@ -144,10 +149,13 @@ def on_the_roofline(run: CacheRun, predicted: TokenPrediction) -> Picture:
         ax.yaxis.set_minor_locator(NullLocator())
         ax.set_xlabel("intensity, FLOP/B")
         ax.set_ylabel("GFLOP/s")
-        legend = (("decode, by batch", "c2"), ("prompts, by tokens", "c3"))
-        for name, color in legend:
-            ax.plot([], [], "o", color=INK[color], label=name)
-        ax.legend(loc="lower right")
+        right = ax.get_xlim()[1]
+        for row, (name, color) in enumerate(
+            (("decode, by batch", "c2"), ("prompts, by tokens", "c3"))
+        ):
+            m.text(
+                ax, right, 10.0**low, name, dx=-6, dy=18 * row - 34, ha="right", color=INK[color]
+            )
 
     return on_the_roofline
 

@@ -19,7 +19,7 @@ SHOWN = (32, 128, 512, 1000)
 
 
 def _seconds(value: float) -> Cell:
-    return Cell(format_seconds(value), value)
+    return Cell(format_seconds(value) if value else "0", value)
 
 
 def _ratio(value: float) -> Cell:
