@@ -104,9 +104,9 @@ def on_the_roofline(run: CacheRun, predicted: TokenPrediction) -> Picture:
     @picture(
         f"Log-log roofline of {card.label} with {len(places)} steps of the engine: decode far left"
         " on the slope, prompts to the right near the flat roof; each measured dot below its ring.",
-        "Rings: predicted from counts, calls included. Dots: measured. Lines: main memory, the best"
-        " cache, and FP32 matrix products. *Look at* the length of each drop, and at which batch"
-        " decoding would reach the prompts.",
+        "Rings: predicted from counts, calls included. Dots: measured. Solid: main memory's slope"
+        " and the roof of FP32 matrix products. Dashed: the slope of the best cache. *Look at* the"
+        " length of each drop, and at which batch decoding would reach the prompts.",
         heights=(400, 380),
     )
     def on_the_roofline(ax, m):
@@ -117,8 +117,9 @@ def on_the_roofline(run: CacheRun, predicted: TokenPrediction) -> Picture:
         ax.plot(line, [min(peak, x * memory) for x in line], color=INK["c1"], lw=2.2)
         line = sorted({*(x for x in xs if x * cache <= peak), peak / cache})
         ax.plot(line, [x * cache for x in line], color=INK["c5"], lw=1.6, ls=DASHED)
-        m.text(ax, xs[0], xs[0] * cache, "cache", dx=8, dy=-16, color=INK["muted"])
-        m.text(ax, xs[0], xs[0] * memory, "memory", dx=8, dy=14, color=INK["c1"])
+        m.text(ax, peak / cache, peak, "cache", dx=2, dy=16, color=INK["muted"])
+        if m.wide:  # on a phone the drops leave no room beside the slope
+            m.text(ax, 1, memory, "memory", dx=-14, dy=-4, ha="right", color=INK["c1"])
         m.text(ax, xs[-1], peak, "FP32", dx=4, dy=0, va="center", color=INK["c1"])
         most = max(one.tokens for one in run.work)
         for one, forecast in places:
@@ -138,8 +139,8 @@ def on_the_roofline(run: CacheRun, predicted: TokenPrediction) -> Picture:
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
         ax.set_xlim(xs[0], xs[-1] * (1.8 if m.wide else 3))
-        low, high = math.floor(math.log10(min(rates) / 1.8)), math.ceil(math.log10(peak))
-        ax.set_ylim(10.0**low, 10.0**high)
+        low, high = math.floor(math.log10(min(rates) / 1.8)), math.floor(math.log10(2 * peak))
+        ax.set_ylim(10.0**low, 2 * peak)
         ticks = [2.0**e for e in range(-2, 8, 1 if m.wide else 3)]
         names = {0.25: "1/4", 0.5: "1/2"}
         ax.set_xticks(ticks, [names.get(tick, f"{tick:g}") for tick in ticks])
