@@ -131,7 +131,7 @@ def forecast(
     >>> step = forecast(as_record(sizes), card, past=511)
     >>> whole = forecast(as_record(sizes), card, tokens=512)
     >>> round(step.intensity, 2), round(whole.intensity), round(whole.flops / step.flops)
-    (0.51, 46, 415)
+    (0.53, 46, 401)
     """
     widths = dict.fromkeys(("bytes_per_weight", "bytes_per_activation", "bytes_per_kv"), FP32)
     operations = transformer.forward_operations(record, batch, tokens, past, **widths)
