@@ -26,9 +26,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 
 from address import repository_address  # noqa: E402
+from measuring import MEASURING  # noqa: E402
 
-#: notebooks that measure: they run alone, after the others, with all threads
-MEASURING = ("notebooks/roofline/measure.ipynb",)
 SECONDS_ALLOWED = 120
 
 SETUP = """\

@@ -266,3 +266,10 @@ def test_a_port_that_no_machine_has_is_refused():
         text=True,
     )
     assert done.returncode == 2 and "65535" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_one_list_names_the_notebooks_that_measure(tools):
+    measuring = tools("measuring").MEASURING
+    assert tools("notebooks").MEASURING is measuring is tools("run").MEASURING
+    for name in measuring:
+        assert (ROOT / name).is_file(), f"tools/measuring.py names {name}, which is gone"

@@ -1,4 +1,4 @@
-"""Make the recorded runs anew: ``python -m helpers.bench.record [machine | engine | lengths]``.
+"""Make the recorded runs anew: ``python -m helpers.bench.record [PART]``.
 
 Run it on a quiet machine: close everything else first. Nothing of a part is written until all
 of it is measured, and each file is replaced whole.
@@ -14,7 +14,7 @@ from typing import Any
 
 from helpers.bench import operations
 from helpers.bench.probe import probe
-from helpers.bench.recorded import FOLDER
+from helpers.bench.recorded import FOLDER, load
 from helpers.bench.storage import write_json
 
 COMMAND = "python -m helpers.bench.record"
@@ -130,7 +130,36 @@ def lengths(quick: bool) -> dict[str, Any]:
     return {NAME: measure()}
 
 
-PARTS = {"machine": machine, "engine": engine, "lengths": lengths}
+def cache(quick: bool) -> dict[str, Any]:
+    """What a cache buys, token by token, with the book's target on this machine.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a checkpoint is missing or damaged.
+    """
+    from helpers.bench import cache_steps
+    from helpers.bench.cache_bounds import TokenPrediction, as_record
+    from helpers.bench.cache_compare import caution
+    from helpers.lm import loading
+
+    run = cache_steps.measure(
+        loading.load("target"),
+        rounds=3 if quick else 7,
+        answer_tokens=128 if quick else 512,
+        answer_samples=1 if quick else 3,
+        play_samples=1 if quick else 3,
+        progress=print,
+        command=f"{COMMAND} cache",
+    )
+    counts = TokenPrediction(
+        as_record(run.model), load("reference-cpu-card"), run.calls_cached, run.calls_uncached
+    )
+    print(caution(run, counts) or "The machine is as it was when its card was measured.")
+    return {"reference-cpu-cache": run}
+
+
+PARTS = {"machine": machine, "engine": engine, "lengths": lengths, "cache": cache}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -148,7 +177,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="moving-bytes record",
-        description="Make the recorded runs that ship with the package anew (ten minutes).",
+        description="Make the recorded runs that ship with the package anew (a quarter hour).",
     )
     parser.add_argument("part", nargs="?", choices=PARTS, help="one part only (default: all)")
     parser.add_argument("--dry-run", action="store_true", help="measure, show, write nothing")

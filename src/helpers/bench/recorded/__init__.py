@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from helpers.bench.cache_steps import CacheRun
 from helpers.bench.lengths import LengthsRun
 from helpers.bench.machine import MachineCard
 from helpers.bench.operations import OperationsRun
@@ -31,6 +32,7 @@ KINDS = {
     "operations": OperationsRun,
     "serving": ServingRun,
     "speculation": SpeculationRun,
+    "cache": CacheRun,
 }
 
 
@@ -55,7 +57,7 @@ def load(name: str) -> Any:
 
     Returns
     -------
-    LengthsRun, MachineCard, OperationsRun, ServingRun or SpeculationRun
+    CacheRun, LengthsRun, MachineCard, OperationsRun, ServingRun or SpeculationRun
         By the file's kind, checked against its schema.
 
     Raises
