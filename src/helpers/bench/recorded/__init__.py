@@ -17,6 +17,7 @@ from typing import Any
 from helpers.bench.machine import MachineCard
 from helpers.bench.operations import OperationsRun
 from helpers.bench.serving import ServingRun
+from helpers.bench.smaller import SmallerRun
 from helpers.bench.speculation import SpeculationRun
 from helpers.bench.storage import CardFileError, read_json
 
@@ -28,6 +29,7 @@ KINDS = {
     "machine-card": MachineCard,
     "operations": OperationsRun,
     "serving": ServingRun,
+    "smaller-caches": SmallerRun,
     "speculation": SpeculationRun,
 }
 
@@ -53,7 +55,7 @@ def load(name: str) -> Any:
 
     Returns
     -------
-    MachineCard, OperationsRun, ServingRun or SpeculationRun
+    MachineCard, OperationsRun, ServingRun, SmallerRun or SpeculationRun
         By the file's kind, checked against its schema.
 
     Raises
