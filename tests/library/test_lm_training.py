@@ -288,6 +288,43 @@ def test_a_folder_with_another_run_is_refused(tmp_path):
         training.Run(SMALL, tmp_path, corpus=corpus)
 
 
+def test_a_run_goes_on_from_a_model_and_leaves_it_as_it_is(tmp_path):
+    start = tiny.model(dtype=torch.float32, vocab=4096, context=32)
+    before = training.weights_fingerprint(start)
+    recipe, options = replace(SMALL, steps=5, cool_down=1.0), dict(corpus=small_corpus(), warm_up=2)
+    run = training.Run(recipe, tmp_path / "a", start=start, **options)
+    assert training.weights_fingerprint(run.model) == before
+    assert all(weight.requires_grad for weight in run.model.parameters())
+    rates = []
+    for _ in range(3):
+        run.advance()
+        rates.append(run.optimizers[0].param_groups[0]["lr"] / recipe.learning_rate)
+    # up in two steps, and down from the first: (s + 1) / 2 against (5 - s) / 5
+    assert rates == pytest.approx([0.5, 0.8, 0.6])
+    assert training.weights_fingerprint(start) == before != training.weights_fingerprint(run.model)
+    run.save()
+    again = training.Run(recipe, tmp_path / "a", start=start, **options)
+    assert again.step == 3
+    other = tiny.model(seed=5, dtype=torch.float32, vocab=4096, context=32)
+    for change in (dict(start=other), dict(start=None), dict(start=start, warm_up=3)):
+        with pytest.raises(
+            ValueError, match=f"another {'start' if len(change) == 1 else 'warm_up'}"
+        ):
+            training.Run(recipe, tmp_path / "a", **{**options, **change})
+    with pytest.raises(ValueError, match=r"start has .*; it must have the recipe's"):
+        training.Run(recipe, tmp_path / "b", start=tiny.model(), **options)
+
+
+def test_a_run_saved_before_runs_could_have_a_start_goes_on(tmp_path):
+    run = training.Run(SMALL, tmp_path, corpus=small_corpus())
+    run.advance()
+    run.save()
+    state = torch.load(run.path, weights_only=True)
+    del state["start"], state["warm_up"]
+    torch.save(state, run.path)
+    assert training.Run(SMALL, tmp_path, corpus=small_corpus()).step == 1
+
+
 def test_a_loss_that_is_no_number_stops_the_run_before_it_is_saved(tmp_path):
     run = training.Run(SMALL, tmp_path, corpus=small_corpus())
     run.save()

@@ -1,21 +1,25 @@
 """Make the recorded runs anew: ``python -m helpers.bench.record [PART]``.
 
 Run it on a quiet machine: close everything else first. Nothing of a part is written until all
-of it is measured, and each file is replaced whole.
+of it is measured, and each file is replaced whole. ``caches`` measures no time: it takes an hour,
+does not mind a busy machine, and goes on where it was if it was stopped.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 from helpers.bench import operations
 from helpers.bench.probe import probe
 from helpers.bench.recorded import FOLDER, load
-from helpers.bench.storage import write_json
+from helpers.bench.storage import cache_folder, write_json
 
 COMMAND = "python -m helpers.bench.record"
 
@@ -159,7 +163,38 @@ def cache(quick: bool) -> dict[str, Any]:
     return {"reference-cpu-cache": run}
 
 
-PARTS = {"machine": machine, "engine": engine, "lengths": lengths, "cache": cache}
+def caches(quick: bool) -> dict[str, Any]:
+    """What smaller caches cost the book's target in quality, with pooled heads trained further.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a checkpoint is missing or damaged, or what an earlier run left is of another model or
+        text.
+    """
+    from helpers.bench import smaller
+    from helpers.lm import loading
+
+    home = cache_folder() or Path(tempfile.gettempdir())
+    folder = home / f"{smaller.RECORDED}{'-quick' if quick else ''}"
+    run = smaller.measure(
+        loading.load("target"),
+        smaller.LIVE if quick else smaller.WHOLE,
+        folder=folder,
+        progress=lambda line: print(line, flush=True),
+        command=f"{COMMAND} caches",
+    )
+    shutil.rmtree(folder)  # the next recording begins anew
+    return {smaller.RECORDED: run}
+
+
+PARTS = {
+    "machine": machine,
+    "engine": engine,
+    "lengths": lengths,
+    "cache": cache,
+    "caches": caches,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

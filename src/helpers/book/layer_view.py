@@ -126,7 +126,7 @@ def draw_roofline(
             for op in operations
         ]
         for op, rate in zip(operations, rates, strict=True):
-            _mark(
+            draw_mark(
                 ax, op.intensity, rate, mark, role, radius=6.5 - 2 * i
             )  # phases that coincide stay visible
         for name, members in _groups(operations).items():
@@ -144,24 +144,41 @@ def draw_roofline(
         )
 
 
-def _mark(ax: Axes, x: float, y: float, mark: str, role: str, radius: float) -> None:
+def draw_mark(
+    ax: Axes, x: float, y: float, mark: str, role: str, radius: float, hollow: bool = False
+) -> None:
     """Draw a mark of a size in points, as an outline of its own.
 
     matplotlib's own markers refer to a shared definition by id, and ids of two figures on a page
     could clash.
+
+    Parameters
+    ----------
+    ax : Axes
+    x, y : float
+        In the axes' own units.
+    mark : {"o", "^", "s", "D"}
+        Disc, triangle, square, diamond.
+    role : str
+        Of its colour.
+    radius : float
+        In points.
+    hollow : bool
+        Whether it is a ring of its colour instead of filled with it.
     """
     outline = {
         "o": Circle((0, 0), radius),
         "^": RegularPolygon((0, 0), 3, radius=1.25 * radius),
         "s": RegularPolygon((0, 0), 4, radius=1.25 * radius, orientation=math.pi / 4),
+        "D": RegularPolygon((0, 0), 4, radius=1.35 * radius),
     }[mark]
     points = Affine2D().scale(1 / 72) + ax.figure.dpi_scale_trans
     artist = PathPatch(
         outline.get_path(),
         transform=outline.get_patch_transform() + points + ScaledTranslation(x, y, ax.transData),
-        facecolor=INK[role],
-        edgecolor=INK["bg"],
-        lw=1,
+        facecolor=INK["bg"] if hollow else INK[role],
+        edgecolor=INK[role] if hollow else INK["bg"],
+        lw=1.8 if hollow else 1,
         zorder=3,
     )
     ax.add_artist(artist)

@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+#: steps in which the learning rate of a new model rises
+WARM_UP = 40
 
-def learning_rate_factor(step: int, steps: int, warm_up: int = 40, cool_down: float = 0.4) -> float:
+
+def learning_rate_factor(
+    step: int, steps: int, warm_up: int = WARM_UP, cool_down: float = 0.4
+) -> float:
     """Share of the full learning rate at ``step``: up, flat, then down to zero.
 
     Until the fall begins nothing depends on ``steps``: a run can be made shorter or longer half-way

@@ -115,11 +115,17 @@ class Run:
         Needed if the recipe names one.
     corpus : text.Corpus, optional
         What the recipe's ``text`` names, collected from the running Python, unless given.
+    start : Transformer, optional
+        Whose weights to go on from, of the recipe's sizes; new ones, from the recipe's seed, unless
+        given. It stays as it is.
+    warm_up : int
+        Steps in which the learning rate rises.
 
     Raises
     ------
     ValueError
-        The folder holds a run of another recipe or on another text, or the teacher is missing.
+        The folder holds a run of another recipe, from another start or on another text; the teacher
+        is missing; the start has other sizes.
     """
 
     def __init__(
@@ -129,6 +135,8 @@ class Run:
         device: str = "cpu",
         teacher: Transformer | None = None,
         corpus: text.Corpus | None = None,
+        start: Transformer | None = None,
+        warm_up: int = optimizers.WARM_UP,
     ):
         if (recipe.teacher is None) != (teacher is None):
             raise ValueError(
@@ -144,7 +152,9 @@ class Run:
                 f"teacher has a vocabulary of {teacher.config.vocab}; the student's is "
                 f"{recipe.config.vocab}: they must have one tokenizer"
             )
-        self.recipe, self.folder = recipe, Path(folder)
+        if start is not None and start.config != recipe.config:
+            raise ValueError(f"start has {start.config}; it must have the recipe's {recipe.config}")
+        self.recipe, self.folder, self.warm_up = recipe, Path(folder), warm_up
         self.folder.mkdir(parents=True, exist_ok=True)
         coder = tokenizer.load()
         corpus = corpus or collect(recipe.text)
@@ -153,12 +163,16 @@ class Run:
             "recipe": recipe.to_dict(),
             "text": datacard.fingerprint(corpus.train),
             "teacher": None if teacher is None else weights_fingerprint(teacher),
+            "start": None if start is None else weights_fingerprint(start),
+            "warm_up": warm_up,
         }
         context = recipe.config.context
         encoded = coder.encode_many([d.text for d in corpus.train])
         self.windows = Windows(encoded, context, coder.end, recipe.seed)
         self.validation = Validation(corpus.validation, context, coder)
         self.model = Transformer(recipe.config, seed=recipe.seed).to(device)
+        if start is not None:
+            self.model.load_state_dict(start.state_dict())
         self.teacher = teacher.to(device) if teacher is not None else None
         self.optimizers = optimizers.build(self.model, recipe.learning_rate, recipe.weight_decay)
         self.step, self.seconds, self.curve, self.losses = 0, 0.0, [], []
@@ -172,6 +186,8 @@ class Run:
     def _restore(self) -> None:
         try:
             state = torch.load(self.path, map_location="cpu", weights_only=True)
+            # runs of a time when all began with new weights do not say so
+            state = {"start": None, "warm_up": optimizers.WARM_UP} | state
             identity = {name: state[name] for name in self.identity}
             self.step, self.seconds = state["step"], state["seconds"]
             self.curve, self.losses = state["curve"], state["losses"]
@@ -242,7 +258,7 @@ class Run:
             )
         loss.backward()
         factor = optimizers.learning_rate_factor(
-            self.step, self.recipe.steps, cool_down=self.recipe.cool_down
+            self.step, self.recipe.steps, self.warm_up, self.recipe.cool_down
         )
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:

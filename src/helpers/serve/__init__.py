@@ -6,7 +6,8 @@ Read it in this order; what is marked (no torch) is plain Python:
     checks       what may come in (no torch)
     blocks       who owns which block of the cache (no torch); waste: what that saves
     scheduler    who computes what in the next step (no torch)
-    cache        keys and values, in one piece or in blocks; kv_format: how a row is stored
+    cache        keys and values, in one piece or in blocks; kv_format: how a row is stored;
+                 rounded: what rounding does to a whole text
     attention    prefill, decoding and both in one pass, over the blocks
     sampling     from scores to a token
     detokenizer  from tokens to text as they come (no torch)

@@ -19,6 +19,7 @@ from helpers.bench.lengths import LengthsRun
 from helpers.bench.machine import MachineCard
 from helpers.bench.operations import OperationsRun
 from helpers.bench.serving import ServingRun
+from helpers.bench.smaller import SmallerRun
 from helpers.bench.speculation import SpeculationRun
 from helpers.bench.storage import CardFileError, read_json
 
@@ -31,6 +32,7 @@ KINDS = {
     "machine-card": MachineCard,
     "operations": OperationsRun,
     "serving": ServingRun,
+    "smaller-caches": SmallerRun,
     "speculation": SpeculationRun,
     "cache": CacheRun,
 }
@@ -57,7 +59,7 @@ def load(name: str) -> Any:
 
     Returns
     -------
-    CacheRun, LengthsRun, MachineCard, OperationsRun, ServingRun or SpeculationRun
+    CacheRun, LengthsRun, MachineCard, OperationsRun, ServingRun, SmallerRun or SpeculationRun
         By the file's kind, checked against its schema.
 
     Raises
