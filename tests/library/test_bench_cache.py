@@ -252,8 +252,8 @@ def test_the_two_ways_take_turns(monkeypatch, model):
     times = cache_steps.time_tokens(model, (16, 32), rounds=2)
     kept = calls[4:]  # after the warm-up
     first, second = kept[:4], kept[4:]
-    assert first == [("u", 32), ("c", 32), ("u", 16), ("c", 16)]
-    assert second == [("c", 16), ("u", 16), ("c", 32), ("u", 32)]
+    assert first == [("c", 16), ("u", 16), ("c", 32), ("u", 32)]
+    assert second == [("u", 32), ("c", 32), ("u", 16), ("c", 16)]
     assert [one.length for one in times] == [16, 32]
     assert all(len(one.cached.samples_s) == len(one.uncached.samples_s) == 2 for one in times)
 
@@ -266,10 +266,22 @@ def test_bad_requests_name_argument_value_and_what_is_allowed(model):
         (lambda: cache_steps.time_tokens(model, (16,), rounds=0), "rounds: 0 is not"),
         (lambda: cache_steps.time_answers(model, 0, (1,)), "prompt: 0 is not"),
         (lambda: cache_steps.time_answers(model, 16, (2000,)), "counts: 2000 is not .* to 1008"),
-        (lambda: cache_steps.measure(model, answer_tokens=8), "answer_tokens: 8 is not .* 32"),
+        (lambda: cache_steps.measure(model, answer_tokens=8), "answer_tokens: 8 is not .* 64"),
     ):
         with pytest.raises(ValueError, match=message):
             call()
+
+
+def test_a_busy_machine_gets_fewer_rounds_and_shorter_answers(model, monkeypatch):
+    check = recorded.load("reference-cpu-operations")
+    monkeypatch.setattr(cache_steps, "_card_check", lambda command: check)
+    for name, fewer in (("LENGTHS", (32, 64)), ("PREFILLS", (16,)), ("BATCHES", (1,))):
+        monkeypatch.setattr(cache_steps, name, fewer)
+    hurried = cache_steps.measure(model, rounds=4, answer_tokens=256, answer_samples=3, budget_s=0)
+    assert [len(one.cached.samples_s) for one in hurried.tokens] == [1, 1]
+    assert {len(part.samples_s) for one in hurried.parts for part in one.parts.values()} == {1}
+    assert [len(one.step.samples_s) for one in hurried.work] == [1, 1]
+    assert [one.tokens for one in hurried.answers] == [32, 64]
 
 
 def test_an_answer_stops_on_its_way(model):

@@ -163,6 +163,36 @@ class CacheRun(_Record):
         raise ValueError(f"length: {length!r} was not timed; there are {known}")
 
 
+class Pace:
+    """Rounds of samples as long as there is time: a busy machine gets fewer, and none gets none.
+
+    Parameters
+    ----------
+    budget_s : float, optional
+        Seconds from now after which no further round begins; no end without it.
+
+    Examples
+    --------
+    >>> list(Pace().rounds(3)), list(Pace(budget_s=0).rounds(3))
+    ([1, 2, 3], [1])
+    """
+
+    def __init__(self, budget_s: float | None = None):
+        self._end = None if budget_s is None else time.perf_counter() + budget_s
+
+    @property
+    def late(self) -> bool:
+        """Whether the time is over."""
+        return self._end is not None and time.perf_counter() >= self._end
+
+    def rounds(self, count: int, *, warm_up: bool = False) -> Iterator[int]:
+        """Numbers of the rounds from 1 on; before them 0, to warm up, if asked for."""
+        for number in range(0 if warm_up and not self.late else 1, count + 1):
+            if number > 1 and self.late:
+                return
+            yield number
+
+
 # ---- one token ---------------------------------------------------------------------------------
 
 
@@ -222,7 +252,7 @@ class _Writer:
 
 
 def time_tokens(
-    model: Any, lengths: Sequence[int] = LENGTHS, *, rounds: int = 3
+    model: Any, lengths: Sequence[int] = LENGTHS, *, rounds: int = 3, pace: Pace | None = None
 ) -> tuple[TokenTimes, ...]:
     """Time the token behind texts of several lengths, each way, in turns.
 
@@ -233,6 +263,8 @@ def time_tokens(
         From 8 to 8 less than the model's context.
     rounds : int
         Samples of each; every other round goes from the longest text to the shortest.
+    pace : Pace, optional
+        Makes them fewer.
 
     Returns
     -------
@@ -245,7 +277,7 @@ def time_tokens(
     with _quiet():
         for length in (min(lengths), max(lengths)):  # to warm up
             writer.cached_s(length), writer.uncached_s(length)
-        for number in range(rounds):
+        for number in (pace or Pace()).rounds(rounds):
             for length in lengths if number % 2 else reversed(lengths):
                 ways = (writer.cached_s, writer.uncached_s)
                 for which in (0, 1) if number % 2 else (1, 0):
@@ -271,7 +303,12 @@ def count_both(model: Any) -> tuple[int, int]:
 
 
 def time_answers(
-    model: Any, prompt: int, counts: Sequence[int], *, samples: int = 1
+    model: Any,
+    prompt: int,
+    counts: Sequence[int],
+    *,
+    samples: int = 1,
+    pace: Pace | None = None,
 ) -> tuple[AnswerTimes, ...]:
     """Time answers from their prompt on: one answer of the longest count, and stops on the way.
 
@@ -284,6 +321,8 @@ def time_answers(
         Tokens of each answer.
     samples : int
         Pairs, the first of the two changing from pair to pair.
+    pace : Pace, optional
+        Makes them fewer.
     """
     from helpers.serve.engine import Engine
     from helpers.serve.request import SamplingParams
@@ -308,7 +347,7 @@ def time_answers(
     spent = {count: ([], []) for count in counts}
     with _quiet():
         writer.cached_s(STEPS), writer.uncached_s(STEPS)  # to warm up
-        for number in range(samples):
+        for number in (pace or Pace()).rounds(samples):
             for which in (0, 1) if number % 2 else (1, 0):
                 start = time.perf_counter()
                 for done, _ in enumerate((cached, uncached)[which](), start=1):
@@ -330,13 +369,15 @@ def time_answers(
 # ---- prompts and batches, for the roofline -----------------------------------------------------
 
 
-def time_work(model: Any, *, samples: int = 3) -> tuple[WorkTimes, ...]:
+def time_work(model: Any, *, samples: int = 3, pace: Pace | None = None) -> tuple[WorkTimes, ...]:
     """Time prompts of several lengths, and steps of several batches behind a context.
 
     Parameters
     ----------
     model : helpers.lm.model.Transformer
     samples : int
+    pace : Pace, optional
+        Makes them fewer.
     """
     from helpers.serve.engine import Engine
     from helpers.serve.request import SamplingParams
@@ -364,7 +405,7 @@ def time_work(model: Any, *, samples: int = 3) -> tuple[WorkTimes, ...]:
     ]
     times: dict[str, list[float]] = {name: [] for name, *_ in kinds}
     with _quiet():
-        for number in range(samples + 1):  # the first is to warm up
+        for number in (pace or Pace()).rounds(samples, warm_up=True):
             for name, _, _, _, measure_s, argument in kinds:
                 seconds = measure_s(argument)
                 if number:
@@ -395,7 +436,7 @@ def hollow(model: Any) -> Any:
     return Transformer(replace(model.config, **tiny)).eval().requires_grad_(False)
 
 
-def time_parts(model: Any, *, samples: int = 5) -> tuple[PartTimes, ...]:
+def time_parts(model: Any, *, samples: int = 5, pace: Pace | None = None) -> tuple[PartTimes, ...]:
     """Split passes with and without the cache into their parts, of the model and a hollow one.
 
     The hollow model passes over two tokens where there is no cache: a call costs the same for any
@@ -405,6 +446,8 @@ def time_parts(model: Any, *, samples: int = 5) -> tuple[PartTimes, ...]:
     ----------
     model : helpers.lm.model.Transformer
     samples : int
+    pace : Pace, optional
+        Makes them fewer.
     """
     real, empty = _Writer(model), _Writer(hollow(model))
     _check_each("samples", [samples], 1)
@@ -416,7 +459,7 @@ def time_parts(model: Any, *, samples: int = 5) -> tuple[PartTimes, ...]:
     ]
     times = {place: {part: [] for part in PARTS} for place in range(len(kinds))}
     with _quiet():
-        for number in range(samples + 1):  # the first is to warm up
+        for number in (pace or Pace()).rounds(samples, warm_up=True):
             for place, (length, cached, writer) in enumerate(kinds):
                 if cached:
                     engine = writer.engine(length - STEPS // 2)
@@ -511,6 +554,7 @@ def measure(
     answer_tokens: int = 128,
     answer_samples: int = 1,
     play_samples: int = 0,
+    budget_s: float | None = None,
     progress: Callable[[str], Any] | None = None,
     command: str = COMMAND,
 ) -> CacheRun:
@@ -523,11 +567,14 @@ def measure(
     rounds : int
         Samples of each time, but of whole answers.
     answer_tokens : int
-        Tokens of the longest whole answer, at least 32; it doubles from 32 up to there.
+        Tokens of the longest whole answer, at least 64; they double from 32 up to there.
     answer_samples : int
         Samples of the whole answers.
     play_samples : int
         Samples of the playground's answers; 0 leaves them out.
+    budget_s : float, optional
+        Seconds after which no further round begins, and answers become short: for a machine that
+        is busy or slow. Each time is still taken once.
     progress : callable, optional
         Receives a line for each part.
     command : str
@@ -538,20 +585,22 @@ def measure(
     from helpers.serve.packing import why_not
 
     say = progress or (lambda line: None)
-    _check_each("answer_tokens", [answer_tokens], 32, model.config.context - PLAY_PROMPTS[0])
-    start = time.perf_counter()
+    _check_each("answer_tokens", [answer_tokens], 64, model.config.context - PLAY_PROMPTS[0])
+    start, pace = time.perf_counter(), Pace(budget_s)
     before = _card_check(command)
     say("one token, with the cache and without")
-    tokens = time_tokens(model, LENGTHS, rounds=rounds)
+    tokens = time_tokens(model, LENGTHS, rounds=rounds, pace=pace)
     say("the parts of a pass")
-    parts = time_parts(model, samples=rounds)
+    parts = time_parts(model, samples=rounds, pace=pace)
     near_products = time_near_products(model, samples=rounds)
     near_attention = time_near_attention(model, samples=rounds)
     say("prompts and batches")
-    work = time_work(model, samples=rounds)
+    work = time_work(model, samples=rounds, pace=pace)
     say("whole answers")
-    counts = [32 << i for i in range(answer_tokens.bit_length()) if 32 << i <= answer_tokens]
-    answers = list(time_answers(model, PLAY_PROMPTS[0], counts, samples=answer_samples))
+    longest = min(answer_tokens, 64) if pace.late else answer_tokens
+    counts = [32 << i for i in range(longest.bit_length()) if 32 << i <= longest]
+    short, timed = PLAY_PROMPTS[0], {"samples": answer_samples, "pace": pace}
+    answers = list(time_answers(model, short, counts, **timed))
     if play_samples:
         known = {(one.prompt, one.tokens) for one in answers}
         for prompt in PLAY_PROMPTS:
