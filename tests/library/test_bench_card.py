@@ -265,7 +265,7 @@ def test_recorded_or_live(monkeypatch):
     assert isinstance(card, MachineCard)
     monkeypatch.delenv(recorded.ENVIRONMENT_VARIABLE)
     assert recorded.recorded_or_live("reference-cpu-card", lambda: "live") == "live"
-    with pytest.raises(ValueError, match="name: 'nope' is not one of reference-cpu-card"):
+    with pytest.raises(ValueError, match=r"name: 'nope' is not one of .*reference-cpu-card"):
         recorded.recorded_or_live("nope", lambda: "live")
 
 
