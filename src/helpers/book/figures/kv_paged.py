@@ -80,8 +80,8 @@ def waste_bars(uses: Uses) -> Picture:
         f"Bars for four ways to reserve: the share of memory that holds tokens, for {len(uses)} "
         f"distributions of lengths. Paging reaches {least:.0%} to {most:.0%}, the other ways less.",
         "Grey band: what the authors of PagedAttention measured in an older design that they "
-        "rebuilt. *Compare* the last group with the others: how long answers are hardly matters "
-        "there.",
+        "rebuilt. *Compare* the last group with the others: even its worst case is far above "
+        "their best.",
         heights=(390, 430),
     )
     def waste_by_way(ax, m):
