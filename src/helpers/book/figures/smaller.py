@@ -193,7 +193,7 @@ def bytes_and_bits(run: SmallerRun) -> Picture:
         f"outlined ones are only pooled. Diamonds: two or more of these ({key}).",
         heights=(470, 480),
     )
-    def smaller_caches(ax, m):
+    def cost_of_smaller_caches(ax, m):
         ax.set(xscale="log", yscale="log", xlim=(48, 7000), ylim=(floor / 1.7, 6 if m.wide else 30))
         ax.set(xlabel="KiB of cache in a session", ylabel="more bits per byte")
         ax.set_xticks([64, 256, 1024, 4096], ["64", "256", "1,024", "4,096"])
@@ -224,7 +224,7 @@ def bytes_and_bits(run: SmallerRun) -> Picture:
             ax.annotate(name, (x, y), offset, textcoords="offset points", color=INK[role], **style)
         _key(ax, [(KINDS[kind][0], name, KINDS[kind][1]) for kind, name in _KEY.items()])
 
-    return smaller_caches
+    return cost_of_smaller_caches
 
 
 #: where a name stands beside its mark
