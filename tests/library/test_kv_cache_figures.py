@@ -223,3 +223,19 @@ def test_the_still_figure_is_the_same_every_time_and_described():
     assert still.html.count("aria-label=") == 2 and "<figcaption>" in still.html
     for words in ("2,621 (×8)", "169 (1/1.9)", "87 (1/3.8)", "92 (1/3.6)"):
         assert still.html.count(words) == 2, words
+
+
+def test_the_table_of_users_by_hand():
+    from helpers.book.figures.kv_cache_tables import users_by_context
+
+    rows = {row[0].value: [cell.value for cell in row[1:]] for row in users_by_context().rows}
+    weights, per_token, bandwidth, usable = 2 * 8_030_261_248, 131_072, 3.35e12, 0.9 * 80e9
+    for tokens, (cached, users, step_ms, in_all, each) in rows.items():
+        cache = tokens * per_token
+        assert users * cache + weights <= usable < (users + 1) * cache + weights
+        assert step_ms == pytest.approx((weights + users * cache) / bandwidth * 1e3)
+        assert in_all == pytest.approx(users / step_ms * 1e3) and each * users == pytest.approx(
+            in_all
+        )
+        assert cached == cache  # what the cell shows is in GiB
+    assert rows[8192][1] == 52
