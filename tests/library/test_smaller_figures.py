@@ -111,3 +111,10 @@ def test_one_text_says_its_rates_and_its_cache():
     assert rate == pytest.approx(sum(bits) / len(text))
     said = re.search(r"^window 2: ([\d.]+) bits per byte, ([\d.]+) with", strip.caption)
     assert float(said[1]) == pytest.approx(rate, abs=0.005)
+
+
+def test_the_short_table_has_the_recorded_values_of_the_long_one(run):
+    long = {row[0]: (row[1].value, row[4].value) for row in figures.results_table(run).rows}
+    short = {row[0]: (row[1].value, row[2].value) for row in figures.chosen_table(run).rows}
+    assert tuple(short) == figures.CHOSEN, "a name that no recorded cache has"
+    assert short.items() <= long.items()

@@ -85,6 +85,31 @@ def results_table(run: SmallerRun, title: str = "Smaller caches of the book's ta
     )
 
 
+#: one or two caches of each kind, for a page that has no room for all
+CHOSEN = (
+    "bf16", "int8", "int4", "int2", "window 256", "window 128", "window 32", "2 heads, pooled",
+    "2 heads, tuned", "4 heads, tuned", "int8, window 256", "int4, window 128",
+)  # fmt: skip
+
+
+def chosen_table(run: SmallerRun) -> Table:
+    """A few caches with their bytes and cost, narrow enough for a phone."""
+    rows = []
+    for label in (label for label in CHOSEN if label in run.labels):
+        size, cost = run.result(label).session_bytes, run.cost(label)
+        rows.append([label, Cell(kibibytes(size), size), Cell(percent(cost), round(cost, 6))])
+    return Table(
+        "Smaller caches of the book's target",
+        [
+            Column("Cache", text=True),
+            Column("Session", "KiB"),
+            Column("Cost", "more bits"),
+        ],
+        rows,
+        note="4 heads, tuned: the same training as for 2, nothing pooled. The lab has all caches.",
+    )
+
+
 def text_note(run: SmallerRun) -> str:
     """On which text, and where, in one line."""
     return (
