@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tiny
-from helpers.lm import training
+from helpers.lm import arithmetic, optimizers, training
 from helpers.lm.optimizers import build, learning_rate_factor
 from helpers.lm.recipes import RECIPES, Recipe
 from helpers.lm.text import Corpus, Document
@@ -119,11 +119,57 @@ def test_each_weight_has_exactly_one_optimizer():
 def test_matrices_inside_layers_go_to_muon_norms_are_not_decayed():
     model = tiny.model(dtype=torch.float32)
     muon, adamw = build(model, 0.01, 0.1)
-    assert type(muon) is torch.optim.Muon
+    assert isinstance(muon, torch.optim.Muon)
     assert all(p.dim() == 2 for g in muon.param_groups for p in g["params"])
     assert [g["adjust_lr_fn"] for g in muon.param_groups] == ["match_rms_adamw"]
     decay = {p.dim(): g["weight_decay"] for g in adamw.param_groups for p in g["params"]}
     assert decay == {2: 0.1, 1: 0.0}
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_bf16_is_chosen_where_the_processor_has_it(monkeypatch, has):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has})
+    cpu = torch.device("cpu")
+    assert arithmetic.fast_dtype(cpu) is (torch.bfloat16 if has else torch.float32)
+    with arithmetic.fast_arithmetic(cpu):
+        product = torch.ones(3, 5) @ torch.ones(5, 3)
+    assert product.dtype is arithmetic.fast_dtype(cpu)
+    muon, _ = build(tiny.model(dtype=torch.float32), 0.01, 0.1)
+    assert type(muon) is (torch.optim.Muon if has else optimizers.Float32Muon)
+
+
+def test_an_old_torch_that_cannot_say_gets_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert arithmetic.fast_dtype(torch.device("cpu")) is torch.float32
+
+
+@pytest.mark.parametrize("shape", [(37, 53), (53, 37), (1, 9)])
+def test_orthogonal_keeps_the_vectors_and_levels_the_values(shape):
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    u, _, v = torch.linalg.svd(matrix, full_matrices=False)
+    inside = u.T @ optimizers.orthogonal(matrix) @ v.T
+    values = inside.diagonal()
+    assert (values > 0.67).all() and (values < 1.33).all()
+    assert (inside - values.diag()).abs().max() < 1e-9
+
+
+@pytest.mark.parametrize("shape", [(31, 53), (53, 31)])
+def test_muon_in_float32_is_torch_s(monkeypatch, shape):
+    draw = torch.Generator().manual_seed(3)
+    start = torch.randn(shape, generator=draw)
+    grads = [torch.randn(shape, generator=draw) for _ in range(4)]
+    ends = []
+    for kind in (optimizers.Float32Muon, torch.optim.Muon):
+        weight = torch.nn.Parameter(start.clone())
+        muon = kind([weight], lr=0.1, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        with monkeypatch.context() as patch:
+            patch.setattr(torch.Tensor, "bfloat16", torch.Tensor.clone)  # no rounding
+            for grad in grads:
+                weight.grad = grad.clone()
+                muon.step()
+        ends.append(weight.detach())
+    assert (ends[0] - start).abs().max() > 0.1
+    torch.testing.assert_close(*ends, rtol=0, atol=1e-5)
 
 
 def test_long_windows_begin_with_the_cool_down():
@@ -199,7 +245,7 @@ import torch
 sys.path[:0] = {paths!r}
 torch.set_num_threads(1)
 from test_lm_training import TEACHER, recipe_of, small_corpus
-from helpers.lm import training
+from helpers.lm import arithmetic, optimizers, training
 where, step, kind, folder = sys.argv[1:]
 teacher = TEACHER() if kind == "draft" else None
 run = training.Run(recipe_of(kind), folder, teacher=teacher, corpus=small_corpus())

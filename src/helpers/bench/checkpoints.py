@@ -118,6 +118,7 @@ def main(arguments: list[str] | None = None) -> int:
         import torch
 
         from helpers.lm import datacard, loading, text
+        from helpers.lm.arithmetic import fast_dtype
         from helpers.lm.recipes import RECIPES
         from helpers.lm.training import Run
     except ImportError as error:
@@ -134,7 +135,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         teacher = recipe.teacher and loading.load(options.teacher or recipe.teacher)
         run = Run(recipe, folder, device, teacher or None)
-        print(f"{options.name}: step {run.step} of {recipe.steps}, on {device}, in {folder}")
+        products = str(fast_dtype(run.model.device)).removeprefix("torch.")
+        print(
+            f"{options.name}: step {run.step} of {recipe.steps}, on {device}, products in "
+            f"{products}, in {folder}",
+            flush=True,
+        )
         run.finish(tell=lambda line: print(line, flush=True))
         shipped = loading.ASSETS / f"{options.name}.json"
         before = json.loads(shipped.read_text("utf-8")) if shipped.is_file() else None

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from helpers.lm import datacard, optimizers, text, tokenizer
+from helpers.lm.arithmetic import fast_arithmetic
 from helpers.lm.model import Transformer
 from helpers.lm.recipes import Recipe
 from helpers.lm.windows import Windows
@@ -95,11 +96,6 @@ class Validation:
 def collect(name: str) -> text.Corpus:
     """The text a recipe names, from the running Python."""
     return text.corpus() if name == "corpus" else text.split(text.stranger_documents())
-
-
-def fast_arithmetic(device: torch.device):
-    """Products of matrices in bf16, sums and weights in float32 (chapter 4 says why it works)."""
-    return torch.autocast(device.type, torch.bfloat16)
 
 
 class Run:
