@@ -17,15 +17,6 @@ from helpers.book.figures import without, without_tables
 from helpers.lm.model import causal_attention
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny products: a second thread costs more than it brings."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def card():
     return recorded.load("reference-cpu-card")

@@ -12,15 +12,6 @@ from helpers.bench.environment import current_environment
 from helpers.bench.timing import Measurement
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny products: a second thread costs more than it brings."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_both_ways_take_turns_in_going_first():
     calls = []
     ways = [(name, lambda name=name: calls.append(name) or 5) for name in "ab"]

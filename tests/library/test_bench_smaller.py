@@ -32,15 +32,6 @@ from helpers.lm.text import Corpus, Document  # noqa: E402
 from helpers.serve.cache import ContiguousCache  # noqa: E402
 from helpers.serve.rounded import FewBits, GroupedAttention, RoundedAttention  # noqa: E402
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- bytes ---------------------------------------------------------------------------------------
 
 

@@ -18,14 +18,6 @@ from helpers.serve.speculative import Draft, LookupDrafter, ModelDrafter
 PROMPTS = tiny.prompts(seed=1, count=2, longest=12)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def seconds(*samples: float) -> Measurement:
     return Measurement(name="x", samples_s=samples)
 

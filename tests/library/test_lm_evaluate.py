@@ -16,15 +16,6 @@ torch = pytest.importorskip("torch")
 import tiny  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Models this small are slower on more."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @given(st.integers(0, 200), st.integers(2, 40))
 def test_every_prediction_counts_once_and_sees_enough(tokens, context):
     cut = evaluate.windows(tokens, context)

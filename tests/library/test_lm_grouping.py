@@ -20,14 +20,6 @@ from helpers.serve.cache import ContiguousCache  # noqa: E402
 HEADS = [(4, 4, 2), (4, 4, 1), (4, 2, 1), (6, 6, 2), (6, 3, 1), (8, 4, 2), (4, 2, 2), (1, 1, 1)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def made(heads, kv_heads, seed=0, qkv_bias=False, **changes):
     """A model whose biases, if any, are not the zeros that it begins with."""
     model = tiny.model(seed, heads=heads, kv_heads=kv_heads, qkv_bias=qkv_bias, **changes)

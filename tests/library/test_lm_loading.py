@@ -26,16 +26,6 @@ from helpers.lm.model import Transformer  # noqa: E402
 from helpers.lm.published import published_parts  # noqa: E402
 from helpers.lm.published_config import DEFAULT_WINDOW, read_config  # noqa: E402
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny products: a second thread costs more than it brings."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- the book's own checkpoints ------------------------------------------------------------------
 
 

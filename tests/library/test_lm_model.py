@@ -21,15 +21,6 @@ from helpers.formulas import model_size  # noqa: E402
 from helpers.lm.config import SIZES, ModelConfig, RopeScaling  # noqa: E402
 from helpers.lm.model import Transformer, causal_attention, rotary_frequencies  # noqa: E402
 
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- a slow reference ----------------------------------------------------------------------------
 # One token at a time, one head at a time, queries, keys, values, gate and up apart, rotary pairs as
 # complex numbers. Nothing in it is shared with the module.

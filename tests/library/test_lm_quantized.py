@@ -21,14 +21,6 @@ from helpers.lm.quantized import Int4Linear, Int8Linear, quantize_  # noqa: E402
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def random(*shape, seed=0, dtype=torch.float64, spread=1.0):
     """Normal numbers, rows of very different size."""
     draw = torch.Generator().manual_seed(seed)

@@ -25,15 +25,6 @@ each_model = pytest.mark.parametrize("model", MODELS, ids=[str(shape) for shape 
 EXACT = {"rtol": 0, "atol": 1e-12}
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small lose by a second thread, most of all where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 class Server:
     """As little of an engine as attention needs: texts, a manager, a cache, one model.
 

@@ -25,15 +25,6 @@ SHAPES = [
 ]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Models this small lose by a second thread, most of all where cores are shared."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module", params=SHAPES, ids=str)
 def model(request):
     return tiny.model(**request.param)

@@ -27,15 +27,6 @@ from helpers.serve.request import Piece, SamplingParams, Status
 from helpers.serve.sampling import probabilities
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny products: a second thread costs more than it brings."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @functools.cache
 def model(**changes):
     return tiny.model(**changes)

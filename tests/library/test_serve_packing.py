@@ -17,14 +17,6 @@ from helpers.serve.speculative import SpeculativeDecoder
 needs_operator = pytest.mark.skipif(bool(missing_operator()), reason=missing_operator())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @needs_operator
 @given(
     rows=st.lists(st.integers(1, 9), min_size=0, max_size=2),

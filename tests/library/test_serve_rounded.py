@@ -22,14 +22,6 @@ from helpers.serve.rounded import (  # noqa: E402
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def random_qkv(time, heads=4, kv_heads=2, size=8, batch=(2,), seed=0):
     draw = torch.Generator().manual_seed(seed)
 

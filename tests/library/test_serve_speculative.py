@@ -26,14 +26,6 @@ from helpers.serve.speculative import (
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def perturbed(model: Transformer, amount: float, seed: int = 1) -> Transformer:
     """The same model with noise on its weights: it agrees on some tokens only."""
     other = copy.deepcopy(model)

@@ -21,15 +21,6 @@ from helpers.serve.speculative import SpeculativeDecoder
 NAMES = loading.SHIPPED
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """The tests run two at a time already."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @functools.cache
 def model(name, dtype=torch.float64):
     return loading.load(name, dtype)
