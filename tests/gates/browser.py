@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import os
 import threading
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
+from gates.core import ROOT
 from run import find_browser
 from serve import make_server
 
+#: where `make` puts the site
+BUILT = ROOT / "_build" / "html"
 WIDE, NARROW = 1280, 390
 HEIGHT = 900
 AT_ONCE = 3  # pages open at a time: one that axe reads on each core, one that loads
@@ -69,6 +73,15 @@ class Observation:
     rules_run: int = 0
 
 
+def pages_in(folder: Path) -> list[str]:
+    """Every HTML page in a folder of built pages, in the order of their names."""
+    return sorted(
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*.html")
+        if "_static" not in path.parts and "_sources" not in path.parts
+    )
+
+
 @cache
 def axe_source() -> str:
     import axe_playwright_python
@@ -110,6 +123,7 @@ class Site:
         self._server = make_server(folder)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self.address = f"http://127.0.0.1:{self._server.server_port}"
+        self._only: str | None = None
         self._seen: dict[tuple[str, int, str], Observation] = {}
         self.figures: dict[str, str] = {}  # measured on the way, for the report
 
@@ -123,14 +137,20 @@ class Site:
     def __exit__(self, *_) -> None:
         self.close()
 
+    def only(self, name: str) -> Site:
+        """The same site, of which a gate sees one page; what is observed is kept for all."""
+        if name not in self.pages:
+            raise ValueError(f"name: {name!r} is no page of this site")
+        one = copy(self)
+        one._only = name
+        return one
+
     @property
     def pages(self) -> list[str]:
         """Every HTML page, the search and index pages with them."""
-        found = sorted(
-            path.relative_to(self.folder).as_posix()
-            for path in self.folder.rglob("*.html")
-            if "_static" not in path.parts and "_sources" not in path.parts
-        )
+        if self._only is not None:
+            return [self._only]
+        found = pages_in(self.folder)
         if not found:
             raise FileNotFoundError(f"{self.folder}: no page here; nothing would be proved")
         return found

@@ -70,6 +70,7 @@ class Gate:
     where: str  # "text", "notebooks" or "site": the folder of tests/ that runs it
     check: Callable[[Any], list[Defect]]
     plants: tuple[Any, ...] = ()
+    by_page: bool = False  # of the site: looks at one page after the other, so each can be a test
 
 
 class Cell:

@@ -171,6 +171,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_loading.check_errors,
         _plants(*site_loading.ERROR_PLANTS),
+        by_page=True,
     ),
     Gate(
         "offline",
@@ -178,6 +179,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_loading.check_offline,
         _plants(*site_loading.OFFLINE_PLANTS),
+        by_page=True,
     ),
     Gate(
         "no-sideways-scroll",
@@ -185,6 +187,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_layout.check_scroll,
         _plants(*site_layout.SCROLL_PLANTS),
+        by_page=True,
     ),
     Gate(
         "alt-text",
@@ -192,6 +195,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_layout.check_alt,
         _plants(*site_layout.ALT_PLANTS),
+        by_page=True,
     ),
     Gate(
         "axe",
@@ -200,6 +204,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_axe.check,
         _plants(*site_axe.PLANTS),
+        by_page=True,
     ),
     Gate(
         "built-links",
@@ -235,6 +240,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_live.check_figures,
         _plants(*site_live.FIGURE_PLANTS),
+        by_page=True,
     ),
     Gate(
         "replays",
@@ -243,6 +249,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_live.check_replays,
         _plants(*site_live.REPLAY_PLANTS),
+        by_page=True,
     ),
     Gate(
         "questions",
@@ -250,6 +257,7 @@ GATES: tuple[Gate, ...] = (
         "site",
         site_live.check_questions,
         _plants(*site_live.QUESTION_PLANTS),
+        by_page=True,
     ),
 )
 

@@ -16,8 +16,21 @@ FAULTS_SHOWN = 8  # of one page; the first says most
 COMBINATIONS = 40  # of settings that each live figure is put to, beside each stop of each control
 
 
-def _showing(site: Site, marker: str) -> list[str]:
-    return [n for n in site.pages if marker in (site.folder / n).read_text("utf-8")]
+#: gate -> what stands in a page that it has to drive
+SHOWS = {
+    "live-figures": 'class="mb mb-explorable',
+    "replays": 'class="mb mb-replay',
+    "questions": 'class="mb mb-quiz',
+}
+
+
+def showing(gate: str, folder: Path, names: list[str]) -> list[str]:
+    """The pages that a gate has to drive; a feeder shows the same as the page that it feeds."""
+    return [
+        name
+        for name in names
+        if SHOWS[gate] in (folder / name).read_text("utf-8") and not _is_feeder(name)
+    ]
 
 
 def _is_feeder(name: str) -> bool:
@@ -31,9 +44,7 @@ def check_figures(site: Site) -> list[Defect]:
     from drive_explorables import drive_explorables
 
     found = []
-    for name in _showing(site, 'class="mb mb-explorable'):
-        if _is_feeder(name):
-            continue  # the page it feeds shows the same figure
+    for name in showing("live-figures", site.folder, site.pages):
         tab = site.chromium.context(WIDE).new_page()
         try:
             tab.goto(f"{site.address}/{name}", wait_until="load")
@@ -53,9 +64,7 @@ def check_replays(site: Site) -> list[Defect]:
     from drive_replays import drive_replays
 
     found = []
-    for name in _showing(site, 'class="mb mb-replay'):
-        if _is_feeder(name):
-            continue
+    for name in showing("replays", site.folder, site.pages):
         tab = site.chromium.context(WIDE).new_page()
         try:
             tab.goto(f"{site.address}/{name}", wait_until="load")
@@ -76,9 +85,7 @@ def check_questions(site: Site) -> list[Defect]:
     from playwright.sync_api import Error
 
     found = []
-    for name in _showing(site, 'class="mb mb-quiz'):
-        if _is_feeder(name):
-            continue
+    for name in showing("questions", site.folder, site.pages):
         context = site.chromium.browser.new_context(viewport={"width": NARROW, "height": 900})
         tab = context.new_page()
         tab.set_default_timeout(5_000)

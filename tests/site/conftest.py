@@ -5,10 +5,7 @@ import shutil
 
 import pytest
 
-from gates.browser import Chromium, Site
-from gates.core import ROOT
-
-BUILT = ROOT / "_build" / "html"
+from gates.browser import BUILT, Chromium, Site
 
 
 @pytest.fixture(scope="session")

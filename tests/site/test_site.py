@@ -2,18 +2,54 @@
 
 import pytest
 
-from gates.browser import Site
+from gates.browser import BUILT, Site, pages_in
 from gates.registry import gates
+from gates.site_live import SHOWS, showing
 
 pytestmark = pytest.mark.browser
 
+#: gates that read what loading a page showed: one load serves them all
+LOADING = [gate for gate in gates("site") if gate.by_page and gate.name not in SHOWS]
+#: largest first: the last test of a run should be a short one
+PAGES = sorted(pages_in(BUILT), key=lambda name: -(BUILT / name).stat().st_size)
+#: each figure, replay and question is driven on its own page
+DRIVEN = [
+    pytest.param(gate, name, id=f"{gate.name}: {name}")
+    for gate in gates("site")
+    if gate.name in SHOWS
+    for name in showing(gate.name, BUILT, PAGES)
+]
 
-@pytest.mark.parametrize("gate", gates("site"), ids=lambda gate: gate.name)
-def test_the_site_passes(gate, site, report):
+
+def passes(gate, site, report):
+    """Hold a site, or one page of it, against a gate."""
     found = gate.check(site)
     for name, figure in site.figures.items():
         report(name, figure)
     assert not found, f"{gate.proves}\n" + "\n".join(map(str, sorted(set(found))))
+
+
+@pytest.mark.parametrize(("gate", "name"), DRIVEN)
+def test_what_moves_moves_rightly(gate, name, site, report):
+    passes(gate, site.only(name), report)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_passes(name, site, report):
+    for gate in LOADING:
+        passes(gate, site.only(name), report)
+
+
+@pytest.mark.parametrize(
+    "gate", [gate for gate in gates("site") if not gate.by_page], ids=lambda gate: gate.name
+)
+def test_the_site_passes(gate, site, report):
+    passes(gate, site, report)
+
+
+def test_no_page_and_no_kind_of_figure_was_left_out(site):
+    assert sorted(PAGES) == site.pages
+    assert {case.values[0].name for case in DRIVEN} == set(SHOWS)
 
 
 @pytest.mark.parametrize(
