@@ -209,8 +209,20 @@ def serve(port: int | None = None) -> None:
 
 
 def find_browser() -> str | None:
-    """An installed Chromium or Chrome, or the one that Playwright keeps."""
-    names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome"]
+    """An installed Chromium or Chrome, or the one that Playwright keeps.
+
+    Its headless shell first: the same engine without the windows around the pages, which cost
+    nearly half of the processor's time in the site's tests.
+    """
+    names = [
+        "chromium-headless-shell",
+        "chrome-headless-shell",
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+        "chrome",
+    ]
     places = [
         os.environ.get("CHROMIUM"),
         *map(shutil.which, names),
@@ -218,7 +230,9 @@ def find_browser() -> str | None:
         "/Applications/Chromium.app/Contents/MacOS/Chromium",
     ]
     cache = Path.home() / ("Library/Caches" if sys.platform == "darwin" else ".cache")
-    places += sorted((cache / "ms-playwright").glob("chromium-*/chrome-*/chrome"))
+    playwright = cache / "ms-playwright"
+    places += sorted(playwright.glob("chromium_headless_shell-*/chrome-*/*headless[-_]shell"))
+    places += sorted(playwright.glob("chromium-*/chrome-*/chrome"))
     return next((str(place) for place in places if place and Path(place).exists()), None)
 
 

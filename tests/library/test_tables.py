@@ -1,11 +1,11 @@
 """The sortable table: its markup, and its behaviour in a browser."""
 
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
 
+from gates.browser import Chromium
 from helpers import catalog
 from helpers.book import tables
 from helpers.book.tables import Cell, Column, Notes, Sources, Table, figure_cell, key_of_marks
@@ -131,24 +131,15 @@ def test_misuse_is_named(call, message):
 
 # --- in a browser -----------------------------------------------------------------------------
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
 
 @pytest.fixture(scope="module")
 def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium or Chrome on this machine")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield browser
-        browser.close()
+    try:
+        chromium = Chromium()
+    except FileNotFoundError as error:
+        pytest.skip(str(error))
+    yield chromium.browser
+    chromium.close()
 
 
 @pytest.fixture
