@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import time
+from dataclasses import replace
 from datetime import date
 
 import pytest
@@ -284,3 +286,23 @@ def test_rounds_spread_the_samples_of_every_operation():
     assert all(len(m.samples_s) >= 6 for m in run.measurements.values())
     with pytest.raises(ValueError, match="rounds: 0"):
         ops.measure(chosen, rounds=0)
+
+
+def test_what_takes_far_too_long_goes_round_once():
+    quick = ops._gemm("quick", 16, 16, 16)
+    calls = []
+
+    def build(device):
+        def call():
+            calls.append(1)
+            time.sleep(0.05)
+
+        return call
+
+    slow = replace(quick, name="slow", build=build)
+    run = ops.measure([quick, slow], samples=6, seconds_each=0.02, rounds=2)
+    assert {name: len(m.samples_s) for name, m in run.measurements.items()} == {
+        "quick": 6,
+        "slow": 3,
+    }
+    assert len(calls) == 5  # one to warm up, one to see how long it takes, three samples

@@ -139,7 +139,7 @@ def test_bf16_is_chosen_where_the_processor_has_it(monkeypatch, has):
 
 
 def test_an_old_torch_that_cannot_say_gets_float32(monkeypatch):
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
     assert arithmetic.fast_dtype(torch.device("cpu")) is torch.float32
 
 
@@ -245,7 +245,7 @@ import torch
 sys.path[:0] = {paths!r}
 torch.set_num_threads(1)
 from test_lm_training import TEACHER, recipe_of, small_corpus
-from helpers.lm import arithmetic, optimizers, training
+from helpers.lm import training
 where, step, kind, folder = sys.argv[1:]
 teacher = TEACHER() if kind == "draft" else None
 run = training.Run(recipe_of(kind), folder, teacher=teacher, corpus=small_corpus())

@@ -266,7 +266,8 @@ def time_call(
     max_total_s : float
         Aim for at most this long in all: fewer samples (never under 3) of a slow function.
     warmups : int
-        Calls before the first sample; they pay for pages, caches and lazy set-up.
+        Calls before the first sample; they pay for pages, caches and lazy set-up. No further one
+        once they have taken ``max_total_s``.
     flush_bytes : int
         With a size, each sample is a single call with the caches emptied before it.
     threads : int, optional
@@ -296,8 +297,11 @@ def time_call(
         raise ValueError("arguments: empty; give at least one tuple, () for a call without any")
 
     turn = itertools.cycle(arguments)
+    begun = time.perf_counter()
     for _ in range(max(1, warmups)):
         function(*next(turn))
+        if time.perf_counter() - begun > max_total_s:
+            break  # nothing that takes so long is still cold
 
     def sample(calls: int) -> float:
         chosen = [next(turn) for _ in range(calls)]
