@@ -8,24 +8,8 @@ import re
 import pytest
 
 from helpers import catalog
-from helpers.book.explorable.compare import differences
 from helpers.book.figures import kv_cache as figures
 from helpers.book.picture import picture
-
-EXPLORABLES = (figures.cache_on_a_chip, figures.decode_step, figures.fetch_or_recompute)
-every = pytest.mark.parametrize("figure", EXPLORABLES, ids=lambda figure: figure.name)
-
-
-@every
-def test_nothing_leaves_the_picture(figure):
-    assert figure.check(400) == []
-
-
-@every
-def test_the_tree_says_what_the_function_says(figure):
-    for settings in figure.settings(most=100):
-        truth, traced = figure.python(**settings), figure.traced(**settings)
-        assert differences(truth, {"readout": traced.readout, "marks": traced.marks}, 0) == []
 
 
 def settings(figure, count, seed=0):

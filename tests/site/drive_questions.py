@@ -86,9 +86,9 @@ def _form(page: Page, id: str) -> Locator:
 
 
 def _said(form: Locator) -> str:
-    status = form.locator("[role=status]")
-    assert status.count() == 1, "a question needs one place where its result is announced"
-    return status.inner_text().strip()
+    said = form.locator("[role=status]").evaluate_all("all => all.map(e => e.innerText)")
+    assert len(said) == 1, "a question needs one place where its result is announced"
+    return said[0].strip()
 
 
 def _says(form: Locator, words: str, id: str) -> None:
@@ -104,7 +104,7 @@ def _focus(page: Page, target: Locator) -> None:
             document.body.tabIndex = -1;
             for (let i = stops.indexOf(e) - 1; i >= -1; i--) {
                 const before = stops[i] || document.body;
-                before.focus();
+                before.focus({preventScroll: true});  // Tab scrolls to where it leads
                 if (document.activeElement === before) return;
             }
         }"""
@@ -148,7 +148,7 @@ def _choose(page: Page, form: Locator, q: dict, right: bool) -> None:
     elif q["k"] == "order":
         _sort(page, form, right)
     else:
-        _type(page, form, f"{q['a']:.15e}" if right else f"{-abs(q['a']) - 1:.15e}")
+        _type(page, form, repr(q["a"] if right else -abs(q["a"]) - 1))
 
 
 def _radio(page: Page, form: Locator, index: int) -> None:

@@ -167,8 +167,9 @@ class _Inspector:
         key = (text, artist.get_fontsize(), artist.get_fontweight())
         if key not in self.label_sizes:
             font = FontProperties(family="DejaVu Sans", weight=artist.get_fontweight())
-            width = TextPath((0, 0), text, size=artist.get_fontsize(), prop=font).get_extents().x1
-            self.label_sizes[key] = (width, artist.get_fontsize())
+            outline = TextPath((0, 0), text, size=artist.get_fontsize(), prop=font).vertices
+            # the curves' control points bound the curves, and need not be solved for
+            self.label_sizes[key] = (outline[:, 0].max(), artist.get_fontsize())
         return self.label_sizes[key]
 
 
