@@ -266,7 +266,7 @@ LIVE = Plan(
     recalling=(FULL, Cache(form="int4"), Cache(window=32)),
     documents=2,
     tokens=768,
-    steps=5,
+    steps=3,
     windows=1,
     learning_rate=1e-3,  # of so few steps none may be too long
     training_documents=40,
