@@ -46,4 +46,5 @@ def publish(**values: object) -> None:
     """Hand values to the page that shows them, and print them in the notebook."""
     for key, value in values.items():
         glue(key, str(value))
-        print(f"{key:22} {value}")
+    # after all of them: a line between two hand-overs would be an output, and a box, of its own
+    print("\n".join(f"{key:22} {value}" for key, value in values.items()))
