@@ -55,6 +55,28 @@ _AFTER_LOAD = """() => ({
     empty: [...document.querySelectorAll('main img[alt=""]')].map(e => e.outerHTML.slice(0, 120)),
 })"""
 
+#: Coloured code is thousands of little elements of a few looks, and axe's look at contrast takes
+#: most of its time on them. One of each look stays an element; the others become plain text.
+_ONE_OF_EACH_LOOK_IN_CODE = """() => {
+    const look = element => {
+        const style = getComputedStyle(element);
+        return [style.color, style.backgroundColor, style.backgroundImage, style.opacity,
+                style.fontSize, style.fontWeight, style.textShadow].join();
+    };
+    const behind = new Map([[null, '']]);  // the looks of an element and of all around it
+    const looks = element => {
+        if (!behind.has(element))
+            behind.set(element, look(element) + '|' + looks(element.parentElement));
+        return behind.get(element);
+    };
+    const seen = new Set(), again = [];
+    for (const word of document.querySelectorAll('.highlight pre span')) {
+        if (word.children.length || word.id || word.tabIndex >= 0) continue;
+        seen.has(looks(word)) ? again.push(word) : seen.add(looks(word));
+    }
+    again.forEach(word => word.replaceWith(word.textContent));
+}"""
+
 
 @dataclass
 class Observation:
@@ -175,7 +197,7 @@ class Site:
             self._seen[seen.page, seen.width, seen.theme] = seen
 
     def _open(self, name: str, width: int, theme: str):
-        """Load a page and start axe on it."""
+        """Load a page, look at it, wide pages on a phone too, and start axe on it."""
         seen = Observation(name, width, theme)
         tab = self.chromium.context(width, theme).new_page()
         tab.on("console", lambda m: self._note_console(seen, m))
@@ -188,12 +210,18 @@ class Site:
         found = tab.evaluate(_AFTER_LOAD)
         seen.overflow[width] = (found["overflow"], found["wide"])
         seen.silent = found["silent"] + found["empty"]
+        if (width, theme) == (WIDE, "light"):
+            tab.set_viewport_size({"width": NARROW, "height": HEIGHT})
+            found = tab.evaluate(_AFTER_LOAD)
+            seen.overflow[NARROW] = (found["overflow"], found["wide"])
+            tab.set_viewport_size({"width": width, "height": HEIGHT})
+        tab.evaluate(_ONE_OF_EACH_LOOK_IN_CODE)
         tab.evaluate(axe_source())
         tab.evaluate("() => { window.found = axe.run(document, {resultTypes: ['violations']}); }")
         return seen, tab
 
     def _read(self, seen: Observation, tab) -> None:
-        """Wait for axe and note what it found; then look at the page on a phone."""
+        """Wait for axe and note what it found."""
         result = tab.evaluate("window.found")
         seen.rules_run = len(result["passes"]) + len(result["violations"])
         for violation in result["violations"]:
@@ -202,10 +230,6 @@ class Site:
                 f"{violation['id']} ({violation['impact']}, {len(nodes)} places): "
                 f"{violation['help']}; such as {nodes[0]['html'][:160]}"
             )
-        if seen.width == WIDE and seen.theme == "light":
-            tab.set_viewport_size({"width": NARROW, "height": HEIGHT})
-            found = tab.evaluate(_AFTER_LOAD)
-            seen.overflow[NARROW] = (found["overflow"], found["wide"])
 
     @staticmethod
     def _note_console(seen: Observation, message) -> None:

@@ -60,4 +60,26 @@ def a_fault_on_a_phone_only(folder: Path) -> str:
     return page(folder, "<p>Pale on a phone.</p>", style)
 
 
-PLANTS = (text_too_pale, too_pale_in_the_dark_only, an_unlabelled_slider, a_fault_on_a_phone_only)
+def _code(words: str) -> str:
+    return f'<div class="highlight"><pre>{words}</pre></div>'
+
+
+def one_word_in_code_too_pale(folder: Path) -> str:
+    words = '<span class="k">if</span> <span class="k" style="color:#aaa">not</span>'
+    return page(folder, _code(words), name="other.html")
+
+
+def code_on_another_ground_too_pale(folder: Path) -> str:
+    words = '<span class="k" style="color:#666">if</span>'
+    dark = _code(words).replace("<div", '<div style="background:#444; color:#fff"')
+    return page(folder, _code(words) + dark, name="other.html")
+
+
+PLANTS = (
+    text_too_pale,
+    too_pale_in_the_dark_only,
+    an_unlabelled_slider,
+    a_fault_on_a_phone_only,
+    one_word_in_code_too_pale,
+    code_on_another_ground_too_pale,
+)
