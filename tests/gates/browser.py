@@ -71,7 +71,8 @@ _ONE_OF_EACH_LOOK_IN_CODE = """() => {
     };
     const seen = new Set(), again = [];
     for (const word of document.querySelectorAll('.highlight pre span')) {
-        if (word.children.length || word.id || word.tabIndex >= 0) continue;
+        const plain = [...word.attributes].every(a => a.name == 'class' || a.name == 'style');
+        if (word.children.length || !plain) continue;
         seen.has(looks(word)) ? again.push(word) : seen.add(looks(word));
     }
     again.forEach(word => word.replaceWith(word.textContent));

@@ -169,7 +169,7 @@ class _Inspector:
             font = FontProperties(family="DejaVu Sans", weight=artist.get_fontweight())
             outline = TextPath((0, 0), text, size=artist.get_fontsize(), prop=font).vertices
             # the curves' control points bound the curves, and need not be solved for
-            self.label_sizes[key] = (outline[:, 0].max(), artist.get_fontsize())
+            self.label_sizes[key] = (outline[:, 0].max(initial=0.0), artist.get_fontsize())
         return self.label_sizes[key]
 
 
